@@ -1,0 +1,284 @@
+//! What the agent and the server say to each other: all that both sides share. Every message has a version.
+//!
+//! The agent pulls. It joins once ([`Join`] → [`Joined`]), then posts what it sees and gets, at once or when it changes, what it
+//! should be ([`Sync`] → [`Synced`]). It takes no commands: [`Desired`] is a state, sent whole. Output goes ahead of the report
+//! that needs it, small pieces inside [`Sync`], large ones as the body of a request of their own.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::domain::attempt::{AssignmentState, End, Stop};
+use crate::domain::machine::{Setup as SetupState, Size};
+use crate::domain::resource::NameValue;
+use crate::id::{AttemptUid, MachineUid};
+
+/// The version of these messages. The server refuses others.
+pub const VERSION: u32 = 1;
+
+/// Where an agent joins: `POST`, [`Join`] → [`Joined`].
+pub const JOIN_PATH: &str = "/agent/join";
+
+/// Where an agent reports and waits: `POST`, [`Sync`] → [`Synced`], with the credential as bearer token.
+pub const SYNC_PATH: &str = "/agent/sync";
+
+/// Where an agent puts a large piece of output: `POST` with the bytes as body and [`OutputQuery`] as query.
+pub const OUTPUT_PATH: &str = "/agent/output";
+
+/// Most bytes of output in one [`Sync`], decoded.
+pub const MAX_INLINE_OUTPUT: usize = 128 * 1024;
+
+/// Most bytes in the body of one output request.
+pub const MAX_OUTPUT_BODY: usize = 4 * 1024 * 1024;
+
+/// Longest time that the server holds a [`Sync`]. Unit: milliseconds.
+pub const MAX_WAIT_MS: u32 = 25_000;
+
+/// An agent comes home for the first time.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Join {
+    /// [`VERSION`].
+    pub protocol: u32,
+    /// The machine's name.
+    pub machine: String,
+    /// The one-time token of its bootstrap. Secret.
+    pub token: String,
+    /// SHA-256, in hex, of a 256-bit key made on the node. The first join binds it: the same key again gets the same answer
+    /// (a lost reply), another key is refused and the machine quarantined.
+    pub key_hash: String,
+    /// The kernel's boot id joined with the start of the node's first process: differs after any restart of the machine.
+    pub boot_id: String,
+    /// What separates this node from others, for people: `namespaces` or `process group`.
+    pub isolation: String,
+}
+
+/// The agent's own credential.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Joined {
+    /// The machine's identity.
+    pub machine: MachineUid,
+    /// Bearer token of the agent routes. Opens only this node's state. Secret.
+    pub credential: String,
+    /// Seconds until it expires. Each [`Synced`] near that time carries a new one.
+    pub expires_in_s: u64,
+}
+
+/// What the agent sees.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sync {
+    /// [`VERSION`].
+    pub protocol: u32,
+    /// One run of the agent process.
+    pub session: uuid::Uuid,
+    /// As in [`Join`].
+    pub boot_id: String,
+    /// Counts this session's reports from 1. Reports are accepted once and in order; others are acknowledged and ignored.
+    pub seq: u64,
+    /// The revision of the desired state that it acts on; 0 for none. The server answers when it has another.
+    pub have: u64,
+    /// How long it is willing to wait for another. Unit: milliseconds; 0 answers at once.
+    pub wait_ms: u32,
+    /// The node's setup.
+    pub setup: SetupState,
+    /// Every assignment that it knows, also ended ones that the server still lists.
+    pub assignments: Vec<Seen>,
+    /// New output, before anything that `assignments` says is recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<Chunk>,
+}
+
+/// How far one assignment is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Which.
+    pub attempt: AttemptUid,
+    /// How far.
+    pub state: AssignmentState,
+    /// When its processes started, on the node's clock.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// How it ended, once it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
+
+/// Which bytes of which file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputQuery {
+    /// The attempt that wrote them.
+    pub attempt: AttemptUid,
+    /// The directory's id; `stdouterr` for the standard one.
+    pub directory: String,
+    /// The file's path below the directory: segments joined by `/`, none of them `.`, `..` or empty.
+    pub path: String,
+    /// Counts the contents that the file had: a file that was truncated or replaced begins a new one at offset 0. From 1.
+    pub generation: u32,
+    /// Where the bytes begin. Pieces of a generation are sent in order and without holes; a piece that is known is ignored.
+    pub offset: u64,
+    /// When the file was last written, in whole seconds since 1970.
+    pub modified_at: i64,
+}
+
+/// Bytes of a file; none for a file that is empty so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Which bytes.
+    #[serde(flatten)]
+    pub at: OutputQuery,
+    /// The bytes, as base64 on the wire.
+    #[serde(with = "base64_bytes")]
+    pub data: Vec<u8>,
+}
+
+/// What the node should be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Synced {
+    /// The revision of the desired state; differs whenever the state does.
+    pub revision: u64,
+    /// The state, whole; `None` where the agent has it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<Desired>,
+    /// A new credential, near the end of the old one's life. Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+}
+
+/// The state that a node should be in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// What is done once, before any assignment; `None` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<SetupTask>,
+    /// What has the node; at most one at 2018-05-01. What is not listed any more is forgotten: its temporary folder goes.
+    pub assignments: Vec<Assignment>,
+}
+
+/// The setup task, run as the node's root.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetupTask {
+    /// Run by a shell.
+    pub command_line: String,
+    /// Variables that it sees, secrets among them.
+    pub environment: Vec<NameValue>,
+    /// Where its output goes, unexpanded.
+    pub std_out_err_path_prefix: String,
+    /// The folder below the prefix.
+    pub std_out_err_path_suffix: String,
+}
+
+impl std::fmt::Debug for SetupTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SetupTask(..)")
+    }
+}
+
+/// One part of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Which attempt.
+    pub attempt: AttemptUid,
+    /// Counts the attempts of the job, from 1: outputs of an earlier one on a share are put aside.
+    pub number: i32,
+    /// The node's place in the gang, from 0.
+    pub rank: u32,
+    /// What it should be doing.
+    pub step: Step,
+    /// What is run. Constant for an attempt.
+    pub task: Task,
+}
+
+/// What a part should be doing. Steps only go forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Make the directories and run the job preparation; then be `Ready`.
+    Prepare,
+    /// All that [`Step::Prepare`] asks, then start the command where this rank has one; be `Running`, and `Ended` when it is.
+    /// A rank without a command runs until it is told to stop.
+    Run,
+    /// Be `Ended`: nothing of it runs, and all its output is with the server.
+    Stop {
+        /// Why.
+        why: Stop,
+        /// Time between the polite signal and the last one. Unit: milliseconds.
+        grace_ms: u32,
+    },
+}
+
+/// What is run.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The subscription, workspace, experiment and job that it is part of, for names of folders.
+    pub names: TaskNames,
+    /// `jobOutputDirectoryPathSegment`: the part of output paths that is the job's own.
+    pub output_segment: String,
+    /// All nodes of the gang, by rank.
+    pub hosts: Vec<Host>,
+    /// This node's size.
+    pub size: Size,
+    /// The command line of this rank; `None` where it has none.
+    pub command_line: Option<String>,
+    /// The job preparation, run on every node.
+    pub preparation: Option<String>,
+    /// Where stdout, stderr and the execution log go, unexpanded.
+    pub std_out_err_path_prefix: String,
+    /// Directories that the job reads: id and path, unexpanded.
+    pub input_directories: Vec<(String, String)>,
+    /// Directories that the job writes.
+    pub output_directories: Vec<OutputDirectory>,
+    /// Variables of the user, secrets among them; values unexpanded.
+    pub environment: Vec<NameValue>,
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("output_segment", &self.output_segment).finish_non_exhaustive()
+    }
+}
+
+/// Names that folders and variables are made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskNames {
+    /// The workspace.
+    pub workspace: String,
+    /// The experiment.
+    pub experiment: String,
+    /// The job.
+    pub job: String,
+    /// The cluster.
+    pub cluster: String,
+}
+
+/// A node of the gang.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The wire's node id, which is its host name too.
+    pub node_id: String,
+    /// Its address among its cluster's nodes.
+    pub address: String,
+}
+
+/// A directory that the job writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputDirectory {
+    /// Its id.
+    pub id: String,
+    /// The storage that it is on, unexpanded.
+    pub path_prefix: String,
+    /// Its place below `outputs`.
+    pub path_suffix: Option<String>,
+}
+
+mod base64_bytes {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        STANDARD.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,78 @@
+//! What a driver leaves on a machine for the agent to start from: the same document for every driver.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The document that an agent reads when it starts. Holds a secret: root of the node alone may read it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct AgentBootstrap {
+    /// The machine's name at the driver.
+    pub machine: String,
+    /// The node's id, which is its host name too.
+    pub node_id: String,
+    /// The one-time join token. Secret; worthless once spent.
+    pub join_token: String,
+    /// How the server is reached.
+    pub server: ServerAddress,
+    /// What separates this node from others: `namespaces` or `process group`.
+    pub isolation: Isolation,
+    /// A folder of the agent's own that survives its restart: key, credential, state of assignments. Mode 0700.
+    pub state_dir: PathBuf,
+    /// The root of all documented paths: `/mnt/batch/tasks` where the node has a root of its own, else a folder of the node.
+    ///
+    /// Below it are `shared/LS_root/mounts` (`AZ_BATCHAI_MOUNT_ROOT`), `shared/LS_root/jobs` and `startup`.
+    /// Source: documented values of the `AZ_BATCHAI_*` variables.
+    pub tasks_root: PathBuf,
+    /// Mount points below `AZ_BATCHAI_MOUNT_ROOT` whose files the server reads by itself: nothing below them is shipped.
+    pub shares: Vec<String>,
+    /// Whom jobs run as; `None` runs them as whoever the agent is, where there is no privilege to change that.
+    pub job_user: Option<JobUser>,
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerAddress {
+    /// Plain HTTP over a unix socket: any socket file in this folder is a server of the same installation; a server that starts
+    /// puts its own there, and one that is gone does not answer.
+    Sockets(PathBuf),
+    /// HTTPS, and the certificate authority that must have signed the server's certificate, as PEM.
+    Https {
+        /// Base URL.
+        url: String,
+        /// PEM.
+        ca: String,
+    },
+}
+
+/// What separates a node from others on its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Its own network, mount, process and host-name namespaces, root and limits. The agent has root in them.
+    Namespaces,
+    /// None beyond a process group and folders of its own.
+    ProcessGroup,
+}
+
+impl Isolation {
+    /// The word for people and for `Join::isolation`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Isolation::Namespaces => "namespaces",
+            Isolation::ProcessGroup => "process group",
+        }
+    }
+}
+
+/// The unprivileged account that runs jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobUser {
+    /// Its name.
+    pub name: String,
+    /// Its user id, not 0.
+    pub uid: u32,
+    /// Its group id, not 0.
+    pub gid: u32,
+}

@@ -1,0 +1,194 @@
+//! Clusters: nodes of one VM size and image, scaled by hand.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::domain::resource::{EntityError, NameValue, Resource};
+use crate::id::Kind;
+
+/// A cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Cluster;
+
+impl Resource for Cluster {
+    const KIND: Kind = Kind::Cluster;
+    type Spec = ClusterSpec;
+    type Status = ClusterStatus;
+}
+
+/// Most nodes that one cluster may have.
+///
+/// Unit: machines. Source: Batch AI service limits (100 nodes a cluster).
+pub const MAX_NODES: u32 = 100;
+
+/// What a user asks of a cluster. Secrets are not here: they are sealed in the store under the names in brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSpec {
+    /// The VM size, in upper case as the service returns it.
+    pub vm_size: String,
+    /// Dedicated or pre-emptible machines.
+    pub vm_priority: VmPriority,
+    /// How many nodes, and how they go away.
+    pub scale: Scale,
+    /// The image of the nodes.
+    pub image: ImageReference,
+    /// What is done on each node before it takes jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_setup: Option<NodeSetup>,
+    /// The account made on each node. (`user_account.password`)
+    pub user_account: UserAccount,
+    /// A subnet's id as given; kept and returned, without effect on local nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<String>,
+}
+
+/// Whether a cluster's machines may be taken away by the cloud.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmPriority {
+    /// They stay until released.
+    #[default]
+    Dedicated,
+    /// They are cheaper and may be pre-empted.
+    LowPriority,
+}
+
+/// How many nodes a cluster has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// As many as asked for.
+    Manual {
+        /// Nodes the cluster is asked to converge to. Unit: whole machines; 0 means "keep none".
+        target: u32,
+        /// What happens to jobs on nodes that leave.
+        deallocation: Deallocation,
+    },
+}
+
+/// What happens to running jobs when their node is to leave.
+///
+/// Source: `nodeDeallocationOption`, openapi 2018-05-01.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deallocation {
+    /// They stop and go back to the queue.
+    #[default]
+    Requeue,
+    /// They stop for good.
+    Terminate,
+    /// They finish first; no new ones start meanwhile.
+    WaitForJobCompletion,
+}
+
+/// A VM image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageReference {
+    /// Its publisher.
+    pub publisher: String,
+    /// Its offer.
+    pub offer: String,
+    /// Its sku.
+    pub sku: String,
+    /// Its version, `latest` where none was given.
+    pub version: String,
+    /// The id of a custom image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
+}
+
+impl Default for ImageReference {
+    /// Source: recorded 2018-05-01 answers to clusters without an image.
+    fn default() -> Self {
+        ImageReference {
+            publisher: "Canonical".into(),
+            offer: "UbuntuServer".into(),
+            sku: "16.04-LTS".into(),
+            version: "latest".into(),
+            image_id: None,
+        }
+    }
+}
+
+/// What is done on each node before it takes jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSetup {
+    /// A command run as the node's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup_task: Option<SetupTask>,
+}
+
+/// A command run as the node's root on every node, before its first job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetupTask {
+    /// Run by a shell.
+    pub command_line: String,
+    /// Variables that it sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<NameValue>,
+    /// Names of variables whose values are sealed. (`setup_task.secrets.{name}`)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// Where its output goes, unexpanded.
+    pub std_out_err_path_prefix: String,
+}
+
+/// The account made on each node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserAccount {
+    /// Its name.
+    pub name: String,
+    /// Its public key, as given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_public_key: Option<String>,
+}
+
+/// What the service recorded about a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Whether the number of nodes is right.
+    pub allocation: Allocation,
+    /// When `allocation` became what it is.
+    #[serde(with = "time::serde::rfc3339")]
+    pub allocation_changed_at: Timestamp,
+    /// What went wrong with nodes; empty when nothing is wrong now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<EntityError>,
+    /// Makes the setup task's output path unique to this cluster.
+    pub output_uuid: uuid::Uuid,
+    /// Nodes by state. Filled in on reading, from the machines; never stored.
+    #[serde(skip)]
+    pub nodes: NodeCounts,
+}
+
+/// Whether the number of nodes is right. `Steady` says nothing of their readiness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Allocation {
+    /// It is.
+    Steady,
+    /// Nodes are being added or removed.
+    Resizing,
+}
+
+/// Nodes by state. Unit: machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeCounts {
+    /// Ready for jobs.
+    pub idle: u32,
+    /// Executing jobs.
+    pub running: u32,
+    /// Being set up.
+    pub preparing: u32,
+    /// Broken; they stay until removed.
+    pub unusable: u32,
+    /// Being removed.
+    pub leaving: u32,
+}
+
+impl NodeCounts {
+    /// All machines that are there.
+    pub fn current(&self) -> u32 {
+        self.idle + self.running + self.preparing + self.unusable + self.leaving
+    }
+}

@@ -1,0 +1,15 @@
+//! What things are and may become. Pure: no I/O, no clock, no names of the wire.
+
+pub mod attempt;
+pub mod bootstrap;
+pub mod cluster;
+pub mod event;
+pub mod experiment;
+pub mod group;
+pub mod job;
+pub mod machine;
+pub mod operation;
+pub mod output;
+pub mod resource;
+pub mod snapshot;
+pub mod workspace;

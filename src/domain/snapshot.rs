@@ -1,0 +1,261 @@
+//! What reconcilers read in one pass and what they write in one commit.
+//!
+//! A [`Snapshot`] is rows as of one moment; a [`Change`] is data: the store, and the model store of the simulation, apply a list
+//! of them in one transaction, each only if the revision it was decided from still stands.
+
+use crate::clock::Timestamp;
+use crate::domain::attempt::{Assignment, Attempt, End, Stop};
+use crate::domain::cluster::{Allocation, ClusterSpec, ClusterStatus, Deallocation};
+use crate::domain::job::{JobStatus, Phase};
+use crate::domain::machine::{Machine, MachineSpec};
+use crate::domain::operation::Verb;
+use crate::domain::resource::EntityError;
+use crate::id::{AttemptUid, Kind, MachineUid, ResourceUid};
+
+/// Rows as of one moment: everything that is not quiet.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// All clusters, also those being deleted.
+    pub clusters: Vec<ClusterRow>,
+    /// All machines that are not gone.
+    pub machines: Vec<Machine>,
+    /// All attempts that have not ended, with their assignments.
+    pub attempts: Vec<Attempt>,
+    /// Jobs of those attempts, and of each cluster the queued jobs that come first, in the order in which they go.
+    pub jobs: Vec<JobRow>,
+    /// Containers (groups, workspaces, experiments) and jobs that are being deleted.
+    pub deleting: Vec<DeletingRow>,
+}
+
+/// A cluster as reconcilers read it.
+#[derive(Clone, Debug)]
+pub struct ClusterRow {
+    /// Its identity.
+    pub uid: ResourceUid,
+    /// Its canonical path.
+    pub path: String,
+    /// What was asked for.
+    pub spec: ClusterSpec,
+    /// What was recorded.
+    pub status: ClusterStatus,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// The greatest ordinal that any of its machines ever had.
+    pub last_ordinal: i32,
+    /// Counts changes of the row; writes check it.
+    pub revision: i64,
+}
+
+/// A job as reconcilers read it.
+#[derive(Clone, Debug)]
+pub struct JobRow {
+    /// Its identity.
+    pub uid: ResourceUid,
+    /// Its canonical path.
+    pub path: String,
+    /// The cluster that it runs on; `None` once that is gone.
+    pub cluster: Option<ResourceUid>,
+    /// Greater goes first.
+    pub rank: i16,
+    /// Older goes first.
+    pub created_at: Timestamp,
+    /// Nodes that it needs.
+    pub node_count: u32,
+    /// Longest time that it may run. Unit: whole seconds.
+    pub max_wall_clock_s: u64,
+    /// What was recorded.
+    pub status: JobStatus,
+    /// Attempts made so far.
+    pub attempts: i32,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Counts changes of the row; writes check it.
+    pub revision: i64,
+}
+
+/// A container or job that is being deleted.
+#[derive(Clone, Debug)]
+pub struct DeletingRow {
+    /// Its identity.
+    pub uid: ResourceUid,
+    /// What it is. Clusters are not listed here but in [`Snapshot::clusters`].
+    pub kind: Kind,
+    /// Its canonical path.
+    pub path: String,
+    /// Resources whose parent it is and that still exist.
+    pub children: u32,
+    /// For a job: whether an attempt of it has not ended.
+    pub active: bool,
+    /// Counts changes of the row; writes check it.
+    pub revision: i64,
+}
+
+/// One row written, if its revision still stands. A list of changes is applied in one transaction, all or none.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A machine's row is made, before any driver is asked. Checks the cluster's revision.
+    AskMachine {
+        /// What will be asked of the driver.
+        spec: MachineSpec,
+        /// Counts the machines of the cluster.
+        ordinal: i32,
+        /// When.
+        at: Timestamp,
+    },
+    /// The driver confirmed a machine.
+    MachinePresent {
+        /// Which.
+        uid: MachineUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// Its address among its cluster's nodes.
+        address: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
+    /// The driver refused or failed to make a machine.
+    MachineNotMade {
+        /// Which.
+        uid: MachineUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// What it said.
+        problem: EntityError,
+        /// Not asked again before this.
+        retry_at: Timestamp,
+    },
+    /// The node's setup ended well: it takes jobs.
+    MachineReady {
+        /// Which.
+        uid: MachineUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// When.
+        at: Timestamp,
+    },
+    /// The node's setup failed.
+    MachineUnusable {
+        /// Which.
+        uid: MachineUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// Why.
+        problem: EntityError,
+        /// When.
+        at: Timestamp,
+    },
+    /// A machine is to go.
+    MachineLeaving {
+        /// Which.
+        uid: MachineUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// What happens to its job.
+        deallocation: Deallocation,
+        /// When.
+        at: Timestamp,
+    },
+    /// The driver surely no longer has a machine.
+    MachineGone {
+        /// Which.
+        uid: MachineUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// When.
+        at: Timestamp,
+    },
+    /// A job gets its nodes: the attempt with all its assignments is made, the machines are taken, the job runs.
+    Place {
+        /// The attempt; `Placed`, or `Released` at once where it has one node.
+        attempt: Attempt,
+        /// The job's revision it was decided from.
+        job_revision: i64,
+        /// The job's status from now on.
+        status: JobStatus,
+    },
+    /// All parts are ready: the attempt's processes may start.
+    Release {
+        /// Which.
+        uid: AttemptUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// When.
+        at: Timestamp,
+    },
+    /// An attempt is to stop.
+    StopAttempt {
+        /// Which.
+        uid: AttemptUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// Why.
+        why: Stop,
+    },
+    /// A part is known to be dead without its agent's word.
+    LosePart {
+        /// The attempt.
+        attempt: AttemptUid,
+        /// The part.
+        assignment: Assignment,
+        /// How it ended.
+        end: End,
+    },
+    /// Nothing of an attempt runs any more: its machines are free.
+    EndAttempt {
+        /// Which.
+        uid: AttemptUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// A short stable word: `exited`, `preparation_failed`, `setup_failed`, `terminated`, `timeout`, `requeued`, `node_lost`, ...
+        cause: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A job's status changes: it ends, goes back to the queue, or terminates.
+    JobStatus {
+        /// Which.
+        uid: ResourceUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// The status from now on.
+        status: JobStatus,
+        /// Why, for the record.
+        why: String,
+    },
+    /// A cluster's allocation state or errors change.
+    ClusterStatus {
+        /// Which.
+        uid: ResourceUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// The state from now on.
+        allocation: Allocation,
+        /// When it became so.
+        changed_at: Timestamp,
+        /// The errors from now on.
+        errors: Vec<EntityError>,
+    },
+    /// The operations of a kind that run on a resource have done what they promised.
+    FinishOperations {
+        /// The resource.
+        resource: ResourceUid,
+        /// Which operations.
+        verb: Verb,
+        /// When.
+        at: Timestamp,
+    },
+    /// A resource that is being deleted, and has nothing left, goes; its delete operations end with it.
+    Remove {
+        /// Which.
+        uid: ResourceUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// A job's phase change that follows from its status alone.
+pub fn is_active(phase: Phase) -> bool {
+    matches!(phase, Phase::Running | Phase::Terminating)
+}

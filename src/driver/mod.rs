@@ -1,0 +1,88 @@
+//! Drivers turn "this machine should exist" into a machine with our agent on it. Nothing else: no policy, no retries, no state of
+//! their own beyond what they need to find their machines again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::machine::{MachineSpec, Observed, Size};
+
+/// A cloud, as far as reconcilers need one.
+#[async_trait::async_trait]
+pub trait Driver: Send + Sync {
+    /// Makes the machine `spec.name` if it is not there. Safe to repeat with the same spec at any time, also while an earlier call
+    /// is under way. Returns once the machine is surely made or under way; its agent comes home by itself.
+    ///
+    /// # Errors
+    /// After any error the machine may or may not exist: [`list`](Driver::list) tells. What the caller does next is the variant.
+    async fn ensure(&self, spec: &MachineSpec) -> Result<Observed, DriverError>;
+
+    /// Everything that carries this owner's tag, known to the caller or not, in one batch.
+    ///
+    /// # Errors
+    /// Nothing was changed. An error says nothing about any machine: all are unknown.
+    async fn list(&self) -> Result<Vec<Observed>, DriverError>;
+
+    /// Unmakes the machine `name` with all its processes, mounts, interfaces and folders. Safe to repeat; succeeds where nothing
+    /// of that name is. Returns once it is surely gone.
+    ///
+    /// # Errors
+    /// After any error the machine may or may not exist: [`list`](Driver::list) tells.
+    async fn delete(&self, name: &str) -> Result<(), DriverError>;
+
+    /// What exists here.
+    fn sizes(&self) -> &[Size];
+
+    /// What this driver can do.
+    fn capabilities(&self) -> Capabilities;
+}
+
+/// What a driver can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The driver's name in configuration and messages.
+    pub name: &'static str,
+    /// What separates its machines, for people: `namespaces`, `process group`, `simulated`.
+    pub isolation: String,
+    /// Whether its machines see the share at `$AZ_BATCHAI_MOUNT_ROOT/shared`.
+    pub share: bool,
+}
+
+/// Why a driver did not do as asked, sorted by what the caller does next. The far end's own words are in `source`.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The name is taken by something else. Ask a person.
+    #[error("the name is taken")]
+    Conflict(#[source] BoxedError),
+    /// No more of this may be had. Wait until something is released or the limit is raised.
+    #[error("the quota or capacity is used up")]
+    Quota(#[source] BoxedError),
+    /// Asked too often. Come back after the given time.
+    #[error("asked too often")]
+    Throttled(Duration, #[source] BoxedError),
+    /// It may work next time. Try again with back-off.
+    #[error("a passing fault")]
+    Transient(#[source] BoxedError),
+    /// It will not work however often it is tried, until someone mends it.
+    #[error("a lasting fault")]
+    Permanent(#[source] BoxedError),
+}
+
+/// The far end's own words.
+pub type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+impl DriverError {
+    /// The error with its causes, for an entity's `errors` and the log.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}
+
+/// A driver that many parts hold.
+pub type SharedDriver = Arc<dyn Driver>;

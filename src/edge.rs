@@ -1,0 +1,1 @@
+//! Sockets: accepts connections under limits and deadlines, speaks TLS where asked, hands requests to the router.

@@ -1,0 +1,28 @@
+//! batchyard speaks the Azure Batch AI API on machines of your own.
+//!
+//! A request walks in at the front and does not turn back: `http` matches the route and asks `auth` who it is, `wire` decodes the
+//! published shape into `domain` types, `service` validates, admits and writes one transaction through `store`, and the answer is
+//! encoded from what was stored. Later, and without the client, `reconcile` reads the rows, decides (purely) what should be, and
+//! asks a `driver` for machines; the `agent` on each machine pulls what it should be and reports what it sees through the same
+//! front door.
+
+pub mod agent;
+pub mod app;
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod driver;
+pub mod edge;
+pub mod error;
+pub mod files;
+pub mod http;
+pub mod id;
+pub mod reconcile;
+pub mod secret;
+pub mod service;
+pub mod sign;
+pub mod store;
+pub mod task;
+pub mod wake;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Reconcilers: rows in, decisions as data, one commit, then the driver.

@@ -35,7 +35,7 @@ pub struct Service {
 #[derive(Clone, Debug)]
 pub enum Put<K: Resource> {
     /// The resource was made; the operation is the one that answers point to.
-    Created(Envelope<K>, Operation),
+    Created(Envelope<K>, Box<Operation>),
     /// It was there; this is what is stored now.
     Existing(Envelope<K>),
 }

@@ -1,0 +1,1 @@
+//! The deterministic simulation: real reconcilers over a model of the store and a fake cloud.

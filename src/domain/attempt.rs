@@ -25,7 +25,7 @@ pub struct Attempt {
     pub stop: Option<Stop>,
     /// Its parts, by rank; rank 0 runs the command of a custom job.
     pub assignments: Vec<Assignment>,
-    /// Counts changes of the row; writes check it.
+    /// Counts changes of the row and of its parts; writes check it.
     pub revision: i64,
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::domain::resource::{EntityError, NameValue, Resource};
-use crate::id::Kind;
+use crate::id::{Kind, MachineUid};
 
 /// A job.
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +179,9 @@ pub struct JobStatus {
     /// Why it failed; never empty when it did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<EntityError>,
+    /// Nodes that took an attempt of it with them, one entry an attempt: bounds the retries, and the job avoids them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<MachineUid>,
 }
 
 fn queued() -> Phase {
@@ -195,6 +198,7 @@ impl JobStatus {
             ended_at: None,
             exit_code: None,
             errors: Vec::new(),
+            lost: Vec::new(),
         }
     }
 }

@@ -142,8 +142,13 @@ pub struct Machine {
     pub deallocation: Option<Deallocation>,
     /// Its address among its cluster's nodes.
     pub address: Option<String>,
+    /// What its agent starts from, so that `ensure` can be repeated after a crash. Present while the machine is `Asked` and its
+    /// token is not spent; the store keeps it sealed.
+    pub bootstrap: Option<Bootstrap>,
     /// Whether its agent has come home.
     pub joined: bool,
+    /// When its agent was last heard. Silence proves nothing: it only keeps new jobs away.
+    pub heard_at: Option<Timestamp>,
     /// Whether its agent reported the setup done, or what went wrong.
     pub setup: Setup,
     /// How many times the driver was asked in vain, and what it last said.

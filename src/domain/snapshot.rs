@@ -21,10 +21,22 @@ pub struct Snapshot {
     pub machines: Vec<Machine>,
     /// All attempts that have not ended, with their assignments.
     pub attempts: Vec<Attempt>,
-    /// Jobs of those attempts, and of each cluster the queued jobs that come first, in the order in which they go.
+    /// Jobs of those attempts, all that are terminating, and the queued jobs that come first of each cluster, of those being
+    /// deleted too, and of no cluster. In the order in which they go.
     pub jobs: Vec<JobRow>,
     /// Containers (groups, workspaces, experiments) and jobs that are being deleted.
     pub deleting: Vec<DeletingRow>,
+    /// Machines that are not gone but whose row cannot be read: nothing is done to them, and they are no strangers.
+    pub unreadable: Vec<UnreadableMachine>,
+}
+
+/// A machine whose row exists and cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableMachine {
+    /// Its name at the driver.
+    pub name: String,
+    /// The cluster that it belongs to.
+    pub cluster: ResourceUid,
 }
 
 /// A cluster as reconcilers read it.
@@ -90,11 +102,19 @@ pub struct DeletingRow {
     pub revision: i64,
 }
 
-/// One row written, if its revision still stands. A list of changes is applied in one transaction, all or none.
+/// One row written, if its revision still stands. A list of changes is applied in one transaction, all or none, in its order.
+///
+/// A change counts up the revision of the row that it names, and a check sees what earlier changes of the list wrote; a list
+/// holds at most one change that checks a given row. What else a change touches it does not check but counts: `Place` takes and
+/// `EndAttempt` frees machines, so that a list may end one attempt and give its nodes away; the changes of a machine come before
+/// those of the attempt that has it. `LosePart` counts up nothing. A report that moves a part counts up its attempt.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A machine's row is made, before any driver is asked. Checks the cluster's revision.
+    /// A machine's row is made, before any driver is asked. Checks the cluster's revision and counts up nothing: a list may ask
+    /// for many.
     AskMachine {
+        /// The cluster's revision it was decided from.
+        cluster_revision: i64,
         /// What will be asked of the driver.
         spec: MachineSpec,
         /// Counts the machines of the cluster.
@@ -124,7 +144,7 @@ pub enum Change {
         /// Not asked again before this.
         retry_at: Timestamp,
     },
-    /// The node's setup ended well: it takes jobs.
+    /// The node's setup ended well: it takes jobs. What was wrong with it is forgotten.
     MachineReady {
         /// Which.
         uid: MachineUid,
@@ -144,7 +164,7 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
-    /// A machine is to go.
+    /// A machine is to go. Applies to one that is leaving too: then only `deallocation` changes.
     MachineLeaving {
         /// Which.
         uid: MachineUid,
@@ -164,7 +184,8 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
-    /// A job gets its nodes: the attempt with all its assignments is made, the machines are taken, the job runs.
+    /// A job gets its nodes: the attempt with all its assignments is made, the machines are taken, the job runs. Stale where one of
+    /// the machines is not ready or has an attempt.
     Place {
         /// The attempt; `Placed`, or `Released` at once where it has one node.
         attempt: Attempt,
@@ -191,7 +212,7 @@ pub enum Change {
         /// Why.
         why: Stop,
     },
-    /// A part is known to be dead without its agent's word.
+    /// A part is known to be dead without its agent's word. Stale where it has ended meanwhile.
     LosePart {
         /// The attempt.
         attempt: AttemptUid,

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::domain::machine::{MachineSpec, Observed, Size};
 
 /// A cloud, as far as reconcilers need one.
@@ -28,6 +30,12 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// After any error the machine may or may not exist: [`list`](Driver::list) tells.
     async fn delete(&self, name: &str) -> Result<(), DriverError>;
+
+    /// Hints that some machine may have come or gone, so that [`list`](Driver::list) is worth a call before its next tick; `None`
+    /// where the driver cannot tell. A hint may be lost.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 
     /// What exists here.
     fn sizes(&self) -> &[Size];

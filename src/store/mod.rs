@@ -2,14 +2,185 @@
 //!
 //! In: typed values to write and keys to read by. Out: rows as domain types. Refuses to know HTTP, the wire and drivers.
 
+mod error;
+
 use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
 
 use crate::domain::snapshot::{Change, Snapshot};
 use crate::error::Error;
 
+pub use error::StoreError;
+
+/// How the database is reached.
+#[derive(Clone)]
+pub struct Settings {
+    /// `postgres://user:password@host:port/database`, or with `?host=/folder` a unix socket. Secret.
+    pub url: String,
+    /// Most connections of this process. Range: at least 1.
+    pub connections: u32,
+    /// How long a start waits for the database.
+    pub wait: Duration,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("connections", &self.connections).field("wait", &self.wait).finish_non_exhaustive()
+    }
+}
+
+/// Most connections of one server where nothing else is set: enough for a few dozen requests in flight on a small machine, far below
+/// the 100 that a stock Postgres takes.
+pub const DEFAULT_CONNECTIONS: u32 = 20;
+
+/// Longest time that a request waits for a free or new connection.
+const ACQUIRE: Duration = Duration::from_secs(3);
+
+/// Longest time that one statement may take, by the database's clock.
+const STATEMENT: &str = "15s";
+
+/// Longest time that a statement waits for a row that another transaction holds.
+const LOCK: &str = "5s";
+
+/// Longest time that an open transaction may do nothing before the database ends it.
+const IDLE_TRANSACTION: &str = "15s";
+
+/// A connection that rested longer is tried before it is used, so that a restart of the database costs nobody an answer.
+const TRUSTED: Duration = Duration::from_secs(1);
+
+/// Where the applied migrations are recorded.
+const MIGRATIONS: &str = "batchyard._sqlx_migrations";
+
 /// The database, as all parts of one server share it.
 #[derive(Clone, Debug)]
-pub struct Store {}
+pub struct Store {
+    pool: PgPool,
+    options: PgConnectOptions,
+}
+
+impl Store {
+    /// Connects, and keeps trying for as long as the settings say.
+    ///
+    /// # Errors
+    /// `Unavailable` where no connection could be made in that time; `Unexpected` where the URL is not one, or the database refuses
+    /// this user.
+    pub async fn connect(settings: &Settings) -> Result<Store, StoreError> {
+        let options: PgConnectOptions = settings.url.parse()?;
+        let options = options
+            .application_name("batchyard")
+            .options([("search_path", "batchyard,pg_temp"), ("timezone", "UTC")])
+            .disable_statement_logging();
+        let limited = options.clone().options([
+            ("statement_timeout", STATEMENT),
+            ("lock_timeout", LOCK),
+            ("idle_in_transaction_session_timeout", IDLE_TRANSACTION),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.connections.max(1))
+            .acquire_timeout(ACQUIRE)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move { Ok(meta.idle_for < TRUSTED || connection.ping().await.is_ok()) })
+            })
+            .connect_lazy_with(limited);
+        let store = Store { pool, options };
+        store.wait(settings.wait).await?;
+        Ok(store)
+    }
+
+    /// Waits until the database answers. There is no event to wait for, so that it is tried again and again, ever more slowly.
+    async fn wait(&self, deadline: Duration) -> Result<(), StoreError> {
+        let tries = async {
+            let mut pause = Duration::from_millis(20);
+            loop {
+                match self.pool.acquire().await.map_err(StoreError::from) {
+                    Ok(_) => return Ok(()),
+                    Err(error) if error.is_unavailable() => tracing::debug!(%error, "waiting for the database"),
+                    Err(error) => return Err(error),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        };
+        tokio::time::timeout(deadline, tries).await.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
+    }
+
+    /// Brings the schema to the version of this binary. Several processes may ask at once: one does it, the others find it done.
+    ///
+    /// # Errors
+    /// `SchemaNewer` where the schema is of a later version; `Unavailable`; `Unexpected` where a migration that was applied differs.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        if let Some(found) = self.schema_version().await?
+            && found > known_version()
+        {
+            return Err(StoreError::SchemaNewer { found, known: known_version() });
+        }
+        // A connection of its own without limits of time: a migration of a large table may take minutes.
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        migrator().run_direct(None, &mut connection, false).await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// Whether the schema is the one that this binary was built for.
+    ///
+    /// # Errors
+    /// `SchemaAbsent`, `SchemaOlder`, `SchemaNewer`; `Unavailable`.
+    pub async fn check_schema(&self) -> Result<(), StoreError> {
+        let known = known_version();
+        match self.schema_version().await? {
+            None => Err(StoreError::SchemaAbsent),
+            Some(found) if found < known => Err(StoreError::SchemaOlder { found, known }),
+            Some(found) if found > known => Err(StoreError::SchemaNewer { found, known }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Built at run time, as the table is the migrator's own and not in the schema that queries are checked against.
+    async fn schema_version(&self) -> Result<Option<i64>, StoreError> {
+        let exists: bool =
+            sqlx::query_scalar("select to_regclass($1) is not null").bind(MIGRATIONS).fetch_one(&self.pool).await?;
+        if !exists {
+            return Ok(None);
+        }
+        Ok(sqlx::query_scalar("select max(version) from batchyard._sqlx_migrations where success").fetch_one(&self.pool).await?)
+    }
+
+    /// Whether the database answers a query now.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let _: i32 = sqlx::query_scalar("select 1").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes all connections once their queries have ended.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The connections, for the files of this folder: one a table.
+    #[allow(dead_code)]
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!();
+    migrator.create_schema("batchyard");
+    migrator.dangerous_set_table_name(MIGRATIONS);
+    migrator
+}
+
+fn known_version() -> i64 {
+    migrator().iter().map(|migration| migration.version).max().unwrap_or_default()
+}
 
 /// The right to act as reconciler. Every commit of its holder checks the token.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,1 +1,7 @@
 //! Tests of the whole: layering, HTTP cases, store, real processes.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod store;

@@ -6,29 +6,81 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use crate::agent::protocol::{Join, Joined, OutputQuery, Sync, Synced};
 use crate::auth::Caller;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::domain::cluster::{Cluster, ClusterSpec, Scale};
 use crate::domain::experiment::Experiment;
 use crate::domain::group::Group;
 use crate::domain::job::{Job, JobSpec};
+use crate::domain::machine::Size;
 use crate::domain::operation::Operation;
 use crate::domain::output::{OutputEntry, OutputFile, OutputPlace};
 use crate::domain::resource::{Envelope, Resource};
 use crate::domain::workspace::Workspace;
 use crate::error::Error;
 use crate::id::{MachineUid, OperationId, ResourceId, SubscriptionId, TenantId};
+use crate::secret::Sealer;
+use crate::sign::Signer;
+use crate::store::Store;
+use crate::task::Tasks;
+use crate::wake::Wake;
 
 /// The use cases, shared by all requests.
 #[derive(Clone)]
 pub struct Service {
     /// Where outputs are kept and read.
     pub output: Arc<dyn OutputStore>,
+    #[allow(dead_code)]
+    inner: Arc<Inner>,
+}
+
+/// What a service is made of.
+pub struct Parts {
+    /// The rows.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Who is told of changes.
+    pub wake: Wake,
+    /// Seals secrets of resources and opens them for the nodes that need them.
+    pub sealer: Sealer,
+    /// Makes and checks agents' credentials.
+    pub signer: Signer,
+    /// Keeps and reads outputs.
+    pub output: Arc<dyn OutputStore>,
+    /// VM sizes that a cluster may have: those of the driver.
+    pub sizes: Vec<Size>,
+    /// Mount points below `AZ_BATCHAI_MOUNT_ROOT` whose files the server reads by itself.
+    pub shares: Vec<String>,
+    /// What may be asked for.
+    pub limits: Limits,
+}
+
+/// What may be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most clusters of one subscription.
+    pub clusters: u32,
+    /// Time between the polite signal and the last one when a job is stopped.
+    pub stop_grace: Duration,
+}
+
+#[allow(dead_code)]
+struct Inner {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    wake: Wake,
+    sealer: Sealer,
+    signer: Signer,
+    sizes: Vec<Size>,
+    shares: Vec<String>,
+    limits: Limits,
 }
 
 /// What a PUT did.
@@ -151,6 +203,19 @@ pub trait OutputStore: Send + std::marker::Sync {
         path: &str,
         range: Range<u64>,
     ) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error>;
+}
+
+impl Service {
+    /// The use cases over these parts.
+    pub fn new(parts: Parts) -> Service {
+        let Parts { store, clock, wake, sealer, signer, output, sizes, shares, limits } = parts;
+        Service { output, inner: Arc::new(Inner { store, clock, wake, sealer, signer, sizes, shares, limits }) }
+    }
+
+    /// Starts what the use cases need in the background: telling waiting agents and other servers of changes.
+    pub fn run(&self, tasks: &Tasks) {
+        let _ = tasks;
+    }
 }
 
 #[allow(unused_variables, clippy::unimplemented, missing_docs)]

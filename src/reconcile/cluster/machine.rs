@@ -1,0 +1,213 @@
+//! One machine: what became of it since its row was written, and what the driver is asked for it.
+
+use crate::domain::attempt::Attempt;
+use crate::domain::cluster::{Deallocation, Scale};
+use crate::domain::machine::{Machine, MachineSpec, MachineState, Setup};
+use crate::domain::resource::EntityError;
+use crate::domain::snapshot::{Change, ClusterRow};
+use crate::reconcile::cluster::problems;
+use crate::reconcile::draft::Draft;
+use crate::reconcile::memory::Sight;
+use crate::reconcile::plan::{DeleteWhy, Effect, Reason};
+use crate::reconcile::world::World;
+
+/// What a machine is after this pass, as far as its cluster counts it.
+#[derive(Clone, Debug)]
+pub(super) struct Fate {
+    /// The state from now on.
+    pub(super) state: MachineState,
+    /// The problem from now on.
+    pub(super) problem: Option<EntityError>,
+    /// Times that the driver was asked in vain.
+    pub(super) failures: i32,
+    /// The change that makes it so, if something changed.
+    pub(super) change: Option<Change>,
+    /// What the driver is asked, if anything.
+    pub(super) effect: Option<Effect>,
+    /// Whether it was lost although nobody had asked it to go.
+    pub(super) lost: bool,
+}
+
+/// Decides about one machine of a cluster.
+pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, machine: &Machine, draft: &mut Draft) -> Fate {
+    let mut fate = Fate {
+        state: machine.state,
+        problem: machine.problem.clone(),
+        failures: machine.ensure_failures,
+        change: None,
+        effect: None,
+        lost: false,
+    };
+    match machine.state {
+        MachineState::Asked => asked(world, cluster, machine, draft, &mut fate),
+        MachineState::Preparing | MachineState::Ready | MachineState::Unusable => made(world, machine, draft, &mut fate),
+        MachineState::Leaving => leaving(world, cluster, machine, draft, &mut fate),
+        MachineState::Gone => {}
+    }
+    fate
+}
+
+fn asked(world: &World<'_>, cluster: &ClusterRow, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
+    let (uid, revision, now) = (machine.uid, machine.revision, world.now);
+    if world.memory.is_in_flight(uid) {
+        return;
+    }
+    if let Some(failure) = world.memory.failure(uid) {
+        let (problem, pause) = problems::not_made(machine, failure, world.limits);
+        fate.problem = Some(problem.clone());
+        fate.failures = machine.ensure_failures.saturating_add(1);
+        fate.change = Some(Change::MachineNotMade { uid, revision, problem, retry_at: problems::retry_at(now, pause) });
+        return;
+    }
+    match world.memory.sight(machine) {
+        Sight::Present(address) => {
+            fate.state = MachineState::Preparing;
+            fate.problem = None;
+            fate.change = Some(Change::MachinePresent { uid, revision, address: address.map(str::to_owned), at: now });
+        }
+        Sight::Remains => leave(world, machine, Deallocation::Requeue, fate),
+        Sight::Absent => match &machine.bootstrap {
+            Some(bootstrap) => match machine.retry_at.filter(|at| *at > now) {
+                Some(at) => draft.look_again(at),
+                None => {
+                    fate.effect = Some(Effect::Ensure(Box::new(MachineSpec {
+                        uid,
+                        name: machine.name.clone(),
+                        node_id: machine.node_id.clone(),
+                        size: machine.size.clone(),
+                        cluster: machine.cluster,
+                        admin_user: cluster.spec.user_account.name.clone(),
+                        bootstrap: bootstrap.clone(),
+                    })));
+                }
+            },
+            // Its token was spent, so it was there once; it cannot come home a second time.
+            None => gone(world, machine, fate),
+        },
+        Sight::Unknown => {}
+    }
+}
+
+fn made(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
+    let (uid, revision, at) = (machine.uid, machine.revision, world.now);
+    match world.memory.sight(machine) {
+        Sight::Absent => return gone(world, machine, fate),
+        Sight::Remains => return leave(world, machine, Deallocation::Requeue, fate),
+        Sight::Present(_) | Sight::Unknown => {}
+    }
+    let unusable = |problem: EntityError| Change::MachineUnusable { uid, revision, problem, at };
+    match (machine.state, &machine.setup) {
+        (MachineState::Preparing | MachineState::Unusable, Setup::Done) if machine.joined => {
+            fate.state = MachineState::Ready;
+            fate.problem = None;
+            fate.change = Some(Change::MachineReady { uid, revision, at });
+        }
+        (MachineState::Preparing, Setup::Failed(error)) => {
+            let problem = problems::setup_failed(machine, error);
+            fate.state = MachineState::Unusable;
+            fate.problem = Some(problem.clone());
+            fate.change = Some(unusable(problem));
+        }
+        (MachineState::Preparing, _) if !machine.joined => {
+            let deadline = world.limits.boot_deadline;
+            if world.has_lasted(machine.state_changed_at, deadline) {
+                let problem = problems::boot_timed_out(machine, deadline);
+                fate.state = MachineState::Unusable;
+                fate.problem = Some(problem.clone());
+                fate.change = Some(unusable(problem));
+            }
+        }
+        (MachineState::Ready, _) => ready(world, machine, draft, fate),
+        _ => {}
+    }
+}
+
+fn ready(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
+    match machine.attempt {
+        // Nothing of a job can be harmed: a node that nobody hears is of no use.
+        None if machine.heard_at.is_some_and(|at| world.has_lasted(at, world.limits.deaf_patience)) => {
+            leave(world, machine, Deallocation::Requeue, fate);
+        }
+        // The job is over but for its node, which does not say so. Unmaking the node is the only proof to be had.
+        Some(attempt) if will_not_stop(world, world.attempts.get(&attempt).copied(), machine, draft) => {
+            leave(world, machine, Deallocation::Terminate, fate);
+        }
+        _ => {}
+    }
+}
+
+fn leaving(world: &World<'_>, cluster: &ClusterRow, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
+    let (uid, revision, at) = (machine.uid, machine.revision, world.now);
+    let there = match world.memory.sight(machine) {
+        Sight::Absent => {
+            fate.state = MachineState::Gone;
+            fate.change = Some(Change::MachineGone { uid, revision, at });
+            return;
+        }
+        Sight::Remains | Sight::Present(_) => true,
+        Sight::Unknown => false,
+    };
+    let why = match machine.attempt {
+        None => DeleteWhy::Leaving,
+        Some(attempt) => {
+            let attempt = world.attempts.get(&attempt).copied();
+            if will_not_stop(world, attempt, machine, draft) {
+                DeleteWhy::WouldNotStop
+            } else {
+                // A newer wish replaces the one under which it was told to go.
+                let wish = wish(cluster);
+                if attempt.is_some()
+                    && machine.deallocation == Some(Deallocation::WaitForJobCompletion)
+                    && wish != Deallocation::WaitForJobCompletion
+                {
+                    fate.change = Some(Change::MachineLeaving { uid, revision, deallocation: wish, at });
+                }
+                draft.reason(Reason::LeavesAfterJob { machine: uid });
+                return;
+            }
+        }
+    };
+    if there {
+        match world.memory.delete_paused_until(uid, at) {
+            Some(until) => draft.look_again(until),
+            None => fate.effect = Some(Effect::Delete { uid, name: machine.name.clone(), why }),
+        }
+    }
+}
+
+/// What happens to jobs on nodes of this cluster that leave now.
+pub(super) fn wish(cluster: &ClusterRow) -> Deallocation {
+    if cluster.deleting {
+        return Deallocation::Terminate;
+    }
+    match cluster.spec.scale {
+        Scale::Manual { deallocation, .. } => deallocation,
+    }
+}
+
+/// Whether this node's part was told to stop and has not said within patience that it did.
+fn will_not_stop(world: &World<'_>, attempt: Option<&Attempt>, machine: &Machine, draft: &mut Draft) -> bool {
+    let Some(attempt) = attempt else { return false };
+    let Some(since) = world.memory.stopping_since(attempt.uid) else { return false };
+    let mine = attempt.assignments.iter().find(|part| part.machine == machine.uid);
+    if mine.is_none_or(|part| part.end.is_some()) {
+        return false;
+    }
+    if world.now - since > world.limits.stop_patience {
+        return true;
+    }
+    draft.look_again(since + world.limits.stop_patience + std::time::Duration::from_millis(1));
+    false
+}
+
+fn gone(world: &World<'_>, machine: &Machine, fate: &mut Fate) {
+    fate.state = MachineState::Gone;
+    fate.lost = true;
+    fate.change = Some(Change::MachineGone { uid: machine.uid, revision: machine.revision, at: world.now });
+}
+
+fn leave(world: &World<'_>, machine: &Machine, deallocation: Deallocation, fate: &mut Fate) {
+    fate.state = MachineState::Leaving;
+    fate.lost = true;
+    fate.change = Some(Change::MachineLeaving { uid: machine.uid, revision: machine.revision, deallocation, at: world.now });
+}

@@ -1,0 +1,9 @@
+//! Clusters: as many machines as asked for.
+
+pub(super) mod act;
+mod decide;
+mod machine;
+mod node_id;
+mod problems;
+
+pub(super) use decide::decide;

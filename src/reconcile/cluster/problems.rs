@@ -1,0 +1,92 @@
+//! What went wrong with machines: the codes that clusters show, and what they do to the next try.
+//!
+//! The published contract leaves codes of node errors open; these are this server's own.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::domain::machine::Machine;
+use crate::domain::resource::EntityError;
+use crate::reconcile::limits::Limits;
+use crate::reconcile::memory::{Failure, FailureKind};
+
+/// The driver has no capacity or quota left for another machine.
+const QUOTA: &str = "NodeAllocationQuotaReached";
+/// The driver cannot make the machine until someone mends something.
+const LASTING: &str = "NodeAllocationFailed";
+/// The driver failed and may succeed next time.
+const PASSING: &str = "NodeAllocationDelayed";
+/// The agent of a machine did not come home in time.
+const BOOT: &str = "NodeStartTimedOut";
+/// The driver has no such size.
+const SIZE: &str = "VmSizeNotAvailable";
+
+/// Passing failures in a row that are worth showing.
+const WORTH_SHOWING: i32 = 3;
+
+/// What a failure to make a machine is shown as, and the pause before it is tried again.
+pub(super) fn not_made(machine: &Machine, failure: &Failure, limits: &Limits) -> (EntityError, Duration) {
+    let failures = u32::try_from(machine.ensure_failures).unwrap_or(0).saturating_add(1);
+    let (code, message, pause) = match failure.kind {
+        FailureKind::Quota => {
+            (QUOTA, "There is no capacity for another node. It is asked for again until there is.", limits.quota_retry)
+        }
+        FailureKind::Lasting => (LASTING, "A node cannot be made.", limits.back_off(failures).max(limits.quota_retry)),
+        FailureKind::Passing => {
+            (PASSING, "Making a node failed again and again. It is tried further.", limits.back_off(failures))
+        }
+        FailureKind::Throttled(pause) => {
+            (PASSING, "Making a node failed again and again. It is tried further.", pause.max(limits.retry_first))
+        }
+    };
+    (EntityError::new(code, message).with_detail("Info", failure.text.clone()), pause)
+}
+
+/// A machine whose agent did not come home in time.
+pub(super) fn boot_timed_out(machine: &Machine, deadline: Duration) -> EntityError {
+    EntityError::new(BOOT, format!("The node did not report within {} seconds after it was made.", deadline.as_secs()))
+        .with_detail("nodeId", machine.node_id.clone())
+}
+
+/// What the agent said of a failed setup, with the node named.
+pub(super) fn setup_failed(machine: &Machine, error: &EntityError) -> EntityError {
+    if error.details.iter().any(|detail| detail.name == "nodeId") {
+        return error.clone();
+    }
+    error.clone().with_detail("nodeId", machine.node_id.clone())
+}
+
+/// The cluster's size is not one that the driver has.
+pub(super) fn size_unknown(size: &str) -> EntityError {
+    EntityError::new(SIZE, format!("Nodes of the size {size} cannot be made here."))
+}
+
+/// Whether a machine that is not made yet waits for something that only others can change: then the cluster is as large as it
+/// gets for now.
+pub(super) fn is_held(problem: &EntityError) -> bool {
+    problem.code == QUOTA || problem.code == LASTING
+}
+
+/// A cluster's errors: one for each broken node, one for each kind of failure to make nodes, in the order of ordinals.
+///
+/// `problems` holds, by ordinal, the problem of each machine and how often in a row it was not made.
+pub(super) fn errors<'a>(problems: impl Iterator<Item = (&'a EntityError, i32)>) -> Vec<EntityError> {
+    let mut errors: Vec<EntityError> = Vec::new();
+    for (problem, failures) in problems {
+        let worth_showing = problem.code != PASSING || failures >= WORTH_SHOWING;
+        let known = errors.iter().any(|error| error.code == problem.code && is_about_making(problem));
+        if worth_showing && !known {
+            errors.push(problem.clone());
+        }
+    }
+    errors
+}
+
+fn is_about_making(problem: &EntityError) -> bool {
+    [QUOTA, LASTING, PASSING].contains(&problem.code.as_str())
+}
+
+/// When a machine is asked for again after a pause.
+pub(super) fn retry_at(now: Timestamp, pause: Duration) -> Timestamp {
+    now + pause
+}

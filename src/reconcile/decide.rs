@@ -1,0 +1,47 @@
+//! The whole of one pass, in the order in which later decisions need earlier ones.
+
+use crate::reconcile::draft::Draft;
+use crate::reconcile::mint::{Entropy, Mint};
+use crate::reconcile::plan::{Plan, Reason};
+use crate::reconcile::world::World;
+use crate::reconcile::{cluster, container, job, placement, stranger};
+
+/// What is to be done about all that is not quiet. Pure but for new identities, which come from `entropy`.
+///
+/// Nodes that an attempt frees are given away in the same plan. After a plan was applied and its effects were seen, the next one
+/// is empty until something else happens.
+pub fn decide(world: &World<'_>, entropy: &dyn Entropy) -> Plan {
+    let mut mint = Mint::new(entropy, world.now);
+    let mut draft = Draft::default();
+    for cluster in world.clusters.values() {
+        if world.is_aside(cluster.uid) {
+            draft.reason(Reason::PutAside { about: cluster.uid });
+            continue;
+        }
+        draft.isolate(cluster.uid, |draft| cluster::decide(world, cluster, &mut mint, draft));
+    }
+    for attempt in world.attempts.values() {
+        let Some(row) = world.jobs.get(&attempt.job) else { continue };
+        if world.is_aside(row.uid) {
+            draft.reason(Reason::PutAside { about: row.uid });
+            continue;
+        }
+        draft.isolate(row.uid, |draft| job::decide_attempt(world, attempt, row, draft));
+    }
+    for row in world.jobs.values() {
+        if !world.is_aside(row.uid) {
+            draft.isolate(row.uid, |draft| job::decide_without_nodes(world, row, draft));
+        }
+    }
+    for cluster in world.clusters.values() {
+        if !world.is_aside(cluster.uid) {
+            draft.isolate(cluster.uid, |draft| placement::decide(world, cluster, &mut mint, draft));
+        }
+    }
+    container::decide(world, &mut draft);
+    stranger::decide(world, &mut draft);
+    if let Some(until) = world.memory.aside_until(world.now) {
+        draft.look_again(until);
+    }
+    draft.plan
+}

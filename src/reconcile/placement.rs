@@ -1,0 +1,126 @@
+//! Which nodes run which job: priority, then age; gang or nothing; one job a node.
+//!
+//! Strict order within a cluster: a job that waits for more nodes than are free holds up all behind it, so that a large one is
+//! never starved by small ones. Nodes are used by ordinal; nodes that took an attempt of the same job with them come last.
+
+use std::collections::BTreeSet;
+
+use crate::domain::attempt::{Assignment, AssignmentState, Attempt, AttemptState};
+use crate::domain::cluster::Scale;
+use crate::domain::job::{JobStatus, Phase};
+use crate::domain::machine::{Machine, MachineState};
+use crate::domain::snapshot::{Change, ClusterRow, JobRow};
+use crate::id::{AttemptUid, MachineUid};
+use crate::reconcile::draft::Draft;
+use crate::reconcile::memory::Sight;
+use crate::reconcile::mint::Mint;
+use crate::reconcile::plan::Reason;
+use crate::reconcile::world::World;
+
+/// Which node is taken first. The order of the fields is the policy; the last one settles ties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct NodeScore {
+    avoided: bool,
+    ordinal: i32,
+    uid: MachineUid,
+}
+
+/// Gives a cluster's free nodes to the jobs that come first.
+pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_>, draft: &mut Draft) {
+    let queue = world.queue(cluster.uid);
+    if cluster.deleting || queue.is_empty() {
+        return;
+    }
+    let mut free: BTreeSet<NodeScore> = world
+        .nodes(cluster.uid)
+        .iter()
+        .filter(|machine| is_free(world, machine, draft))
+        .map(|machine| NodeScore { avoided: false, ordinal: machine.ordinal, uid: machine.uid })
+        .collect();
+    for (place, job) in queue.iter().enumerate() {
+        if draft.settled_jobs.contains(&job.uid) || world.has_attempt(job.uid) || world.is_aside(job.uid) {
+            continue;
+        }
+        let needed = usize::try_from(job.node_count.max(1)).unwrap_or(usize::MAX);
+        if free.len() < needed {
+            let Scale::Manual { target, .. } = cluster.spec.scale;
+            draft.reason(Reason::NodesWanted {
+                job: job.uid,
+                needed: job.node_count,
+                free: u32::try_from(free.len()).unwrap_or(u32::MAX),
+                target,
+                behind: queue.len() - place - 1,
+            });
+            return;
+        }
+        let nodes = take(&mut free, job, needed);
+        draft.group(job.uid, vec![place_on(world, job, &nodes, mint)]);
+    }
+}
+
+fn is_free(world: &World<'_>, machine: &Machine, draft: &Draft) -> bool {
+    machine.state == MachineState::Ready
+        && !draft.touched.contains(&machine.uid)
+        && machine.attempt.is_none_or(|attempt| draft.ended.contains(&attempt))
+        && !matches!(world.memory.sight(machine), Sight::Absent | Sight::Remains)
+        && !machine.heard_at.is_some_and(|at| world.has_lasted(at, world.limits.silence))
+}
+
+fn take(free: &mut BTreeSet<NodeScore>, job: &JobRow, needed: usize) -> Vec<MachineUid> {
+    let mut scores: Vec<NodeScore>;
+    if job.status.lost.is_empty() {
+        scores = free.iter().copied().take(needed).collect();
+    } else {
+        scores = free.iter().map(|node| NodeScore { avoided: job.status.lost.contains(&node.uid), ..*node }).collect();
+        scores.sort_unstable();
+        scores.truncate(needed);
+        // Ranks go by ordinal whatever was avoided.
+        scores.sort_unstable_by_key(|node| (node.ordinal, node.uid));
+    }
+    for node in &scores {
+        free.remove(&NodeScore { avoided: false, ..*node });
+    }
+    scores.into_iter().map(|node| node.uid).collect()
+}
+
+fn place_on(world: &World<'_>, job: &JobRow, nodes: &[MachineUid], mint: &mut Mint<'_>) -> Change {
+    let now = world.now;
+    // One node has nobody to wait for: its agent prepares and goes on.
+    let alone = nodes.len() == 1;
+    let assignments = nodes
+        .iter()
+        .zip(0..)
+        .map(|(machine, rank)| Assignment {
+            machine: *machine,
+            rank,
+            state: AssignmentState::Assigned,
+            end: None,
+            started_at: None,
+        })
+        .collect();
+    Change::Place {
+        attempt: Attempt {
+            uid: AttemptUid(mint.uuid()),
+            job: job.uid,
+            number: job.attempts.saturating_add(1),
+            state: if alone { AttemptState::Released } else { AttemptState::Placed },
+            created_at: now,
+            released_at: alone.then_some(now),
+            stop: None,
+            assignments,
+            revision: 1,
+        },
+        job_revision: job.revision,
+        // `running` includes what is done on the nodes before the command starts.
+        // Source: `executionState`, openapi 2018-05-01, and recorded start times.
+        status: JobStatus {
+            phase: Phase::Running,
+            phase_changed_at: now,
+            started_at: Some(now),
+            ended_at: None,
+            exit_code: None,
+            errors: Vec::new(),
+            lost: job.status.lost.clone(),
+        },
+    }
+}

@@ -1,0 +1,435 @@
+//! The loop: wake (event or tick) → lease → observe → decide → apply → ask the driver.
+//!
+//! Calls of the driver run beside the loop, each with a deadline, and come back as something seen; a pass never waits for one.
+//! Dropping the loop at any await is the same as a crash: rows say what was decided, and the next leader sees the rest.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::{Clock, Timestamp};
+use crate::domain::machine::Observed;
+use crate::domain::snapshot::Change;
+use crate::driver::SharedDriver;
+use crate::error::{Error, ErrorCode};
+use crate::id::MachineUid;
+use crate::reconcile::cluster::act;
+use crate::reconcile::decide::decide;
+use crate::reconcile::lease::Held;
+use crate::reconcile::limits::{Catalog, Limits};
+use crate::reconcile::memory::{Answer, Memory};
+use crate::reconcile::mint::Entropy;
+use crate::reconcile::plan::{Effect, Plan, Reason};
+use crate::reconcile::runtime::Runtime;
+use crate::reconcile::world::World;
+use crate::store::{Applied, Rows};
+use crate::wake::{Topic, Wake};
+
+/// What a reconciler is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The rows.
+    pub rows: Arc<dyn Rows>,
+    /// The cloud.
+    pub driver: SharedDriver,
+    /// The time that rows are written with.
+    pub clock: Arc<dyn Clock>,
+    /// Hints in, and hints to agents out.
+    pub wake: Wake,
+    /// Bounds and patience.
+    pub limits: Limits,
+    /// Begins the name of each machine of this installation.
+    pub prefix: String,
+    /// This server process.
+    pub holder: Uuid,
+    /// Where new identities and join tokens come from.
+    pub entropy: Arc<dyn Entropy>,
+    /// What runs the calls of the driver.
+    pub runtime: Arc<dyn Runtime>,
+}
+
+/// Makes the world as the rows say, while this process holds the lease.
+pub struct Reconciler {
+    parts: Parts,
+    catalog: Catalog,
+}
+
+/// What a leader has while it leads.
+struct Leader {
+    held: Held,
+    memory: Memory,
+    events: mpsc::UnboundedReceiver<Event>,
+    report: mpsc::UnboundedSender<Event>,
+    listing: bool,
+    list_at: Duration,
+    /// Passes in a row whose changes did not apply.
+    refused: u32,
+    reasons: Vec<Reason>,
+}
+
+/// Something that a call of the driver brought.
+enum Event {
+    Called { uid: MachineUid, answer: Answer },
+    Listed { began: u64, machines: Option<Vec<Observed>> },
+}
+
+/// What follows a pass.
+enum Next {
+    /// Something was written: what follows from it is decided at once.
+    Again,
+    /// Nothing to do until something happens, or until then.
+    Wait(Option<Timestamp>),
+    /// The rows are away.
+    Away,
+    /// Another leads.
+    Lost,
+}
+
+/// Passes refused in a row after which changes are written one resource at a time, so that one alone cannot hold up all.
+const REFUSALS: u32 = 3;
+
+/// Refusals of one resource after which it is said loudly.
+const LOUD: u32 = 8;
+
+impl Reconciler {
+    /// A reconciler; nothing happens until [`run`](Self::run).
+    pub fn new(parts: Parts) -> Reconciler {
+        let catalog = Catalog::new(parts.prefix.clone(), parts.driver.sizes());
+        Reconciler { parts, catalog }
+    }
+
+    /// Leads whenever the lease can be had, until `shutdown`; then gives it back.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut wakes = self.parts.wake.subscribe(Topic::Reconcile);
+        let mut hints = self.parts.driver.changes();
+        let mut leader: Option<Leader> = None;
+        while !shutdown.is_cancelled() {
+            self.keep_lease(&mut leader).await;
+            let Some(leading) = &mut leader else {
+                select(Box::pin(shutdown.cancelled()), self.parts.runtime.sleep(self.parts.limits.lease_poll)).await;
+                continue;
+            };
+            // What wakes from here on may be about what this pass does not read any more.
+            wakes.borrow_and_update();
+            match AssertUnwindSafe(self.pass(leading)).catch_unwind().await {
+                Ok(Next::Again) => {}
+                Ok(Next::Wait(until)) => self.wait(leading, until, &mut wakes, &mut hints, &shutdown).await,
+                Ok(Next::Away) => {
+                    select(Box::pin(shutdown.cancelled()), self.parts.runtime.sleep(self.parts.limits.lease_poll)).await;
+                }
+                Ok(Next::Lost) => {
+                    tracing::info!("the lease was lost; another server leads");
+                    leader = None;
+                }
+                Err(_) => {
+                    tracing::error!("a pass panicked; it begins anew with nothing remembered");
+                    leader = None;
+                    select(Box::pin(shutdown.cancelled()), self.parts.runtime.sleep(self.parts.limits.tick)).await;
+                }
+            }
+        }
+        if let Some(leading) = leader {
+            let release = self.parts.rows.release_lease(&leading.held.lease);
+            if !matches!(self.within(self.parts.limits.tick, release).await, Some(Ok(()))) {
+                tracing::debug!("the lease was not given back; it ends by itself");
+            }
+        }
+    }
+
+    /// Takes the lease, or renews it when that is due. Afterwards `leader` is there only if this process leads.
+    async fn keep_lease(&self, leader: &mut Option<Leader>) {
+        let limits = &self.parts.limits;
+        let now = self.parts.runtime.monotonic();
+        if leader.as_ref().is_some_and(|leading| now < leading.held.renew_at(limits)) {
+            return;
+        }
+        let take = Held::take(&*self.parts.rows, self.parts.holder, now, limits);
+        match self.within(limits.rows_deadline, take).await {
+            Some(Ok(Some(held))) => match leader {
+                Some(leading) if leading.held.lease.token == held.lease.token => leading.held = held,
+                // A new grant: others may have acted in between, so nothing that is remembered counts.
+                _ => {
+                    tracing::info!(lease.token = held.lease.token, "this server leads");
+                    *leader = Some(self.lead(held));
+                }
+            },
+            Some(Ok(None)) => {
+                if leader.take().is_some() {
+                    tracing::info!("the lease was lost; another server leads");
+                }
+            }
+            failed => {
+                if let Some(Err(error)) = &failed {
+                    tracing::debug!(error = %error, "the lease cannot be asked for");
+                }
+                if leader.as_ref().is_some_and(|leading| !leading.held.may_act(self.parts.runtime.monotonic(), limits)) {
+                    tracing::warn!("the lease could not be renewed in time");
+                    *leader = None;
+                }
+            }
+        }
+    }
+
+    fn lead(&self, held: Held) -> Leader {
+        let (report, events) = mpsc::unbounded_channel();
+        Leader {
+            held,
+            memory: Memory::new(self.parts.clock.now()),
+            events,
+            report,
+            listing: false,
+            list_at: self.parts.runtime.monotonic(),
+            refused: 0,
+            reasons: Vec::new(),
+        }
+    }
+
+    /// Waits until something may have changed.
+    async fn wait(
+        &self,
+        leader: &mut Leader,
+        until: Option<Timestamp>,
+        wakes: &mut watch::Receiver<u64>,
+        hints: &mut Option<watch::Receiver<u64>>,
+        shutdown: &CancellationToken,
+    ) {
+        let limits = &self.parts.limits;
+        let now = self.parts.runtime.monotonic();
+        let mut pause = limits.tick.min(leader.held.renew_at(limits).saturating_sub(now));
+        if let Some(until) = until {
+            let left = Duration::try_from(until - self.parts.clock.now()).unwrap_or_default();
+            pause = pause.min(left.max(Duration::from_millis(1)));
+        }
+        if !leader.listing {
+            pause = pause.min(leader.list_at.saturating_sub(now));
+        }
+        let hint = async {
+            let told = match hints {
+                Some(hints) => hints.changed().await.is_ok(),
+                None => false,
+            };
+            if !told {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            Some(event) = leader.events.recv() => self.fold(leader, event),
+            Ok(()) = wakes.changed() => {}
+            () = hint => leader.list_at = leader.list_at.min(now + limits.list_gap),
+            () = self.parts.runtime.sleep(pause) => {}
+        }
+    }
+
+    /// Reads, decides, writes, and asks the driver.
+    async fn pass(&self, leader: &mut Leader) -> Next {
+        let limits = &self.parts.limits;
+        while let Ok(event) = leader.events.try_recv() {
+            self.fold(leader, event);
+        }
+        self.list(leader);
+        let snapshot = match self.within(limits.rows_deadline, self.parts.rows.snapshot(limits.queue)).await {
+            Some(Ok(snapshot)) => snapshot,
+            Some(Err(error)) => return away(&error),
+            None => return Next::Away,
+        };
+        let now = self.parts.clock.now();
+        leader.memory.read(&snapshot, now);
+        let plan = decide(&World::new(&snapshot, &leader.memory, now, limits, &self.catalog), &*self.parts.entropy);
+        if plan.reasons != leader.reasons {
+            for reason in &plan.reasons {
+                tracing::debug!("{reason}");
+            }
+            leader.reasons.clone_from(&plan.reasons);
+        }
+        let wrote = !plan.groups.is_empty();
+        if wrote && let Err(next) = self.write(leader, &plan, now).await {
+            return next;
+        }
+        self.ask_driver(leader, plan.effects);
+        if wrote { Next::Again } else { Next::Wait(plan.look_again) }
+    }
+
+    /// Writes a plan's changes. An error says what follows instead of going on.
+    async fn write(&self, leader: &mut Leader, plan: &Plan, now: Timestamp) -> Result<(), Next> {
+        let mut changes = Vec::new();
+        let mut losses = plan.losses.iter();
+        let mut taken = 0;
+        for group in &plan.groups {
+            if !changes.is_empty() && changes.len() + group.changes.len() > self.parts.limits.changes {
+                break;
+            }
+            changes.extend(group.changes.iter().cloned());
+            taken += 1;
+        }
+        match self.apply(leader, &changes).await {
+            Ok(Applied::All) => {
+                leader.refused = 0;
+                for group in plan.groups.iter().take(taken) {
+                    leader.memory.took(group.about);
+                }
+                self.written(leader, &changes);
+                losses.by_ref().for_each(|cluster| leader.memory.lost(*cluster, now));
+                Ok(())
+            }
+            Ok(Applied::LeaseLost) => Err(Next::Lost),
+            Ok(Applied::Stale) => {
+                leader.refused += 1;
+                if leader.refused >= REFUSALS {
+                    self.write_each(leader, plan, now).await?;
+                }
+                Err(Next::Again)
+            }
+            Err(error) if is_away(&error) => Err(away(&error)),
+            Err(error) => {
+                tracing::error!(error = %error, cause = ?error.context().map(ToString::to_string), "changes were refused");
+                self.write_each(leader, plan, now).await?;
+                Err(Next::Again)
+            }
+        }
+    }
+
+    /// Writes one resource's changes at a time: what cannot be written puts its resource aside, the others go on.
+    async fn write_each(&self, leader: &mut Leader, plan: &Plan, now: Timestamp) -> Result<(), Next> {
+        leader.refused = 0;
+        for group in &plan.groups {
+            let refusal = match self.apply(leader, &group.changes).await {
+                Ok(Applied::All) => {
+                    leader.memory.took(group.about);
+                    self.written(leader, &group.changes);
+                    continue;
+                }
+                Ok(Applied::LeaseLost) => return Err(Next::Lost),
+                Ok(Applied::Stale) => "its rows had moved on".to_owned(),
+                Err(error) if is_away(&error) => return Err(away(&error)),
+                Err(error) => error.to_string(),
+            };
+            let tries = leader.memory.put_aside(group.about, now, &self.parts.limits);
+            if tries >= LOUD {
+                tracing::error!(resource.uid = %group.about, tries, refusal, "a resource's changes are refused again and again");
+            } else {
+                tracing::warn!(resource.uid = %group.about, tries, refusal, "a resource is put aside for a while");
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, leader: &Leader, changes: &[Change]) -> Result<Applied, Error> {
+        match self.within(self.parts.limits.rows_deadline, self.parts.rows.apply(&leader.held.lease, changes)).await {
+            Some(result) => result,
+            None => Err(Error::unavailable("the commit did not answer in time; its outcome is unknown")),
+        }
+    }
+
+    /// Changes are committed: agents are woken, and what waited for the commit is forgotten.
+    fn written(&self, leader: &mut Leader, changes: &[Change]) {
+        for change in changes {
+            if let Change::MachineNotMade { uid, .. } = change {
+                leader.memory.failure_recorded(*uid);
+            }
+        }
+        self.parts.wake.changed(Topic::Desired);
+    }
+
+    /// Sends out as many calls as may be under way at once. What does not fit is decided again in a later pass.
+    fn ask_driver(&self, leader: &mut Leader, mut effects: Vec<Effect>) {
+        if effects.is_empty() || !leader.held.may_act(self.parts.runtime.monotonic(), &self.parts.limits) {
+            return;
+        }
+        // Deleting first: it frees what making needs.
+        effects.sort_by_key(|effect| matches!(effect, Effect::Ensure(_)));
+        for effect in effects {
+            if leader.memory.calls() >= self.parts.limits.effects {
+                break;
+            }
+            let uid = effect.uid();
+            if leader.memory.is_in_flight(uid) {
+                continue;
+            }
+            leader.memory.call_begins(uid);
+            let (driver, report, runtime) = (self.parts.driver.clone(), leader.report.clone(), self.parts.runtime.clone());
+            let deadline = self.parts.limits.effect_deadline;
+            let call = async move {
+                let acting = AssertUnwindSafe(act::act(&*driver, &effect)).catch_unwind();
+                let answer = match select(Box::pin(acting), runtime.sleep(deadline)).await {
+                    Either::Left((Ok(answer), _)) => answer,
+                    Either::Left((Err(_), _)) | Either::Right(_) => act::no_answer(&effect),
+                };
+                // A leader that is gone does not listen.
+                let _ = report.send(Event::Called { uid, answer });
+            };
+            self.parts.runtime.spawn("driver call", Box::pin(call));
+        }
+    }
+
+    /// Starts a listing of the driver's machines where one is due.
+    fn list(&self, leader: &mut Leader) {
+        if leader.listing || self.parts.runtime.monotonic() < leader.list_at {
+            return;
+        }
+        leader.listing = true;
+        let began = leader.memory.listing_begins();
+        let (driver, report, runtime) = (self.parts.driver.clone(), leader.report.clone(), self.parts.runtime.clone());
+        let deadline = self.parts.limits.effect_deadline;
+        let call = async move {
+            let listing = AssertUnwindSafe(driver.list()).catch_unwind();
+            let machines = match select(Box::pin(listing), runtime.sleep(deadline)).await {
+                Either::Left((Ok(Ok(machines)), _)) => Some(machines),
+                Either::Left((Ok(Err(error)), _)) => {
+                    tracing::warn!(error = %error.chain(), "machines cannot be listed; nothing is known of them");
+                    None
+                }
+                Either::Left((Err(_), _)) | Either::Right(_) => {
+                    tracing::warn!("listing machines did not end; nothing is known of them");
+                    None
+                }
+            };
+            let _ = report.send(Event::Listed { began, machines });
+        };
+        self.parts.runtime.spawn("driver listing", Box::pin(call));
+    }
+
+    /// Takes in what a call of the driver brought.
+    fn fold(&self, leader: &mut Leader, event: Event) {
+        let (limits, now) = (&self.parts.limits, self.parts.runtime.monotonic());
+        match event {
+            Event::Called { uid, answer } => {
+                if matches!(answer, Answer::NotMade(_) | Answer::NotDeleted) {
+                    leader.list_at = leader.list_at.min(now + limits.list_gap);
+                }
+                leader.memory.call_ended(uid, answer, self.parts.clock.now(), limits);
+            }
+            Event::Listed { began, machines } => {
+                leader.listing = false;
+                leader.list_at = now + limits.list_every;
+                if let Some(machines) = machines {
+                    leader.memory.listed(began, machines, self.parts.clock.now(), limits);
+                }
+            }
+        }
+    }
+
+    /// The future's result, or `None` where it did not come within `time`.
+    async fn within<T>(&self, time: Duration, future: impl Future<Output = T>) -> Option<T> {
+        match select(std::pin::pin!(future), self.parts.runtime.sleep(time)).await {
+            Either::Left((result, _)) => Some(result),
+            Either::Right(_) => None,
+        }
+    }
+}
+
+fn is_away(error: &Error) -> bool {
+    error.code == ErrorCode::ServiceUnavailable
+}
+
+fn away(error: &Error) -> Next {
+    tracing::debug!(error = %error, "the rows are away");
+    Next::Away
+}

@@ -1,0 +1,120 @@
+//! All that one pass decides from, indexed once: rows, what the leader remembers, the time and the limits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clock::Timestamp;
+use crate::domain::attempt::Attempt;
+use crate::domain::machine::Machine;
+use crate::domain::snapshot::{ClusterRow, JobRow, Snapshot};
+use crate::id::{AttemptUid, MachineUid, ResourceUid};
+use crate::reconcile::limits::{Catalog, Limits};
+use crate::reconcile::memory::{Memory, Sight};
+
+/// All that one pass decides from.
+pub struct World<'a> {
+    /// Rows as of one moment.
+    pub(super) snapshot: &'a Snapshot,
+    /// What the driver was seen to have.
+    pub(super) memory: &'a Memory,
+    /// When it is decided.
+    pub(super) now: Timestamp,
+    /// Bounds and patience.
+    pub(super) limits: &'a Limits,
+    /// Sizes and names.
+    pub(super) catalog: &'a Catalog,
+    pub(super) clusters: BTreeMap<ResourceUid, &'a ClusterRow>,
+    pub(super) jobs: BTreeMap<ResourceUid, &'a JobRow>,
+    pub(super) machines: BTreeMap<MachineUid, &'a Machine>,
+    pub(super) attempts: BTreeMap<AttemptUid, &'a Attempt>,
+    active: BTreeSet<ResourceUid>,
+    nodes: BTreeMap<ResourceUid, Vec<&'a Machine>>,
+    queues: BTreeMap<ResourceUid, Vec<&'a JobRow>>,
+}
+
+impl<'a> World<'a> {
+    /// Indexes what was read. The order of rows in `snapshot` is irrelevant.
+    pub fn new(
+        snapshot: &'a Snapshot,
+        memory: &'a Memory,
+        now: Timestamp,
+        limits: &'a Limits,
+        catalog: &'a Catalog,
+    ) -> World<'a> {
+        let mut nodes: BTreeMap<ResourceUid, Vec<&Machine>> = BTreeMap::new();
+        for machine in &snapshot.machines {
+            nodes.entry(machine.cluster).or_default().push(machine);
+        }
+        for members in nodes.values_mut() {
+            members.sort_by_key(|machine| (machine.ordinal, machine.uid));
+        }
+        let mut queues: BTreeMap<ResourceUid, Vec<&JobRow>> = BTreeMap::new();
+        for job in &snapshot.jobs {
+            if let Some(cluster) = job.cluster
+                && is_waiting(job)
+            {
+                queues.entry(cluster).or_default().push(job);
+            }
+        }
+        for queue in queues.values_mut() {
+            queue.sort_by_key(|job| (std::cmp::Reverse(job.rank), job.created_at, job.uid));
+        }
+        World {
+            snapshot,
+            memory,
+            now,
+            limits,
+            catalog,
+            clusters: snapshot.clusters.iter().map(|row| (row.uid, row)).collect(),
+            jobs: snapshot.jobs.iter().map(|row| (row.uid, row)).collect(),
+            machines: snapshot.machines.iter().map(|row| (row.uid, row)).collect(),
+            attempts: snapshot.attempts.iter().map(|row| (row.uid, row)).collect(),
+            active: snapshot.attempts.iter().map(|row| row.job).collect(),
+            nodes,
+            queues,
+        }
+    }
+
+    /// A cluster's machines that are not gone, by ordinal.
+    pub(super) fn nodes(&self, cluster: ResourceUid) -> &[&'a Machine] {
+        self.nodes.get(&cluster).map_or(&[], Vec::as_slice)
+    }
+
+    /// A cluster's waiting jobs, as far as they were read, in the order in which they go.
+    pub(super) fn queue(&self, cluster: ResourceUid) -> &[&'a JobRow] {
+        self.queues.get(&cluster).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether an attempt of a job has not ended.
+    pub(super) fn has_attempt(&self, job: ResourceUid) -> bool {
+        self.active.contains(&job)
+    }
+
+    /// Whether nothing of a machine runs any more, surely; and how that is known.
+    pub(super) fn proof_of_death(&self, machine: MachineUid) -> Option<&'static str> {
+        let Some(row) = self.machines.get(&machine) else {
+            // A row that is gone stays so, and was written from such a proof. One that cannot be read proves nothing.
+            let unreadable =
+                self.snapshot.unreadable.iter().any(|row| crate::reconcile::limits::machine_of(&row.name) == Some(machine));
+            return (!unreadable).then_some("the machine was recorded as gone");
+        };
+        match self.memory.sight(row) {
+            Sight::Absent => Some("the driver no longer has the machine"),
+            Sight::Remains => Some("the driver sees the machine off"),
+            Sight::Present(_) | Sight::Unknown => None,
+        }
+    }
+
+    /// Whether a resource is put aside.
+    pub(super) fn is_aside(&self, about: ResourceUid) -> bool {
+        self.memory.is_aside(about, self.now)
+    }
+
+    /// Whether something that began at `start` has lasted longer than `patience`, not counting time in which nobody watched.
+    pub(super) fn has_lasted(&self, start: Timestamp, patience: std::time::Duration) -> bool {
+        self.now - start.max(self.memory.since()) > patience
+    }
+}
+
+fn is_waiting(job: &JobRow) -> bool {
+    job.status.phase == crate::domain::job::Phase::Queued && !job.deleting
+}

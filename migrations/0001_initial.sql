@@ -61,7 +61,7 @@ create table batchyard.resource (
     subscription_id uuid not null,
     kind text not null,
     parent_uid uuid,
-    key text not null,
+    key text collate "C" not null,
     path text not null,
     name text not null,
     location text not null,
@@ -81,7 +81,6 @@ create table batchyard.resource (
     attempts integer not null default 0,
     constraint resource_pkey primary key (uid),
     constraint resource_key_key unique (key),
-    constraint resource_subscription_fkey foreign key (subscription_id) references batchyard.subscription (id),
     constraint resource_parent_fkey foreign key (parent_uid) references batchyard.resource (uid),
     constraint resource_key_check check (key !~ '[A-Z]'),
     constraint resource_kind_check check (kind in ('group', 'workspace', 'cluster', 'experiment', 'job')),
@@ -93,7 +92,7 @@ create table batchyard.resource (
 );
 comment on table batchyard.resource is 'What users asked for, one row a resource of any kind, and what was recorded about it.';
 comment on column batchyard.resource.uid is 'Its identity for its whole life (uuid v7); a resource made again under the same name has another.';
-comment on column batchyard.resource.subscription_id is 'The subscription that it is in.';
+comment on column batchyard.resource.subscription_id is 'The subscription that it is in: checked when a group is made, children take their parent''s.';
 comment on column batchyard.resource.kind is 'What it is.';
 comment on column batchyard.resource.parent_uid is 'The resource that it lives in; null for a group.';
 comment on column batchyard.resource.key is 'The path in lower case, folded by the server: what lookups compare.';
@@ -110,14 +109,15 @@ comment on column batchyard.resource.updated_at is 'When a request last changed 
 comment on column batchyard.resource.generation is 'Counts changes by requests: ETag.';
 comment on column batchyard.resource.revision is 'Counts all changes of the row; status writes check it.';
 comment on column batchyard.resource.phase is 'Job: where it is in its life.';
-comment on column batchyard.resource.cluster_uid is 'Job: the cluster that it runs on, bound at admission; stays when the cluster is gone.';
+comment on column batchyard.resource.cluster_uid is 'Job: the cluster that it runs on, bound at admission; null once that is gone while the job had not ended.';
 comment on column batchyard.resource.rank is 'Job: greater goes first.';
 comment on column batchyard.resource.node_count is 'Job: nodes that it needs.';
 comment on column batchyard.resource.attempts is 'Job: attempts made so far.';
 
 create index resource_parent_idx on batchyard.resource (parent_uid, kind, key);
-create index resource_subscription_idx on batchyard.resource (subscription_id, kind, key);
+create index resource_subscription_idx on batchyard.resource (subscription_id, kind, key) where kind in ('group', 'workspace', 'cluster');
 create index resource_queue_idx on batchyard.resource (cluster_uid, rank desc, created_at, uid) where phase = 'queued';
+create index resource_terminating_idx on batchyard.resource (uid) where phase = 'terminating';
 create index resource_deleting_idx on batchyard.resource (uid) where provisioning = 'deleting';
 create index resource_cluster_idx on batchyard.resource (uid) where kind = 'cluster';
 
@@ -210,6 +210,7 @@ create table batchyard.machine (
     quarantined boolean not null default false,
     boot_id text,
     session uuid,
+    past_sessions uuid[] not null default '{}',
     seq bigint not null default 0,
     desired bigint not null default 1,
     seen_at timestamptz,
@@ -219,8 +220,7 @@ create table batchyard.machine (
     constraint machine_ordinal_key unique (cluster_uid, ordinal),
     constraint machine_cluster_fkey foreign key (cluster_uid) references batchyard.resource (uid) on delete cascade,
     constraint machine_state_check check (state in ('asked', 'preparing', 'ready', 'unusable', 'leaving', 'gone')),
-    constraint machine_deallocation_check check (deallocation in ('requeue', 'terminate', 'waitforjobcompletion')),
-    constraint machine_gone_check check (state <> 'gone' or attempt_uid is null)
+    constraint machine_deallocation_check check (deallocation in ('requeue', 'terminate', 'waitforjobcompletion'))
 );
 comment on table batchyard.machine is 'A machine asked of a driver, and the node it becomes. The row is committed before the driver is asked.';
 comment on column batchyard.machine.uid is 'Its identity.';
@@ -246,7 +246,8 @@ comment on column batchyard.machine.key_hash is 'SHA-256 of the key made on the 
 comment on column batchyard.machine.quarantined is 'A second key was presented: both are refused.';
 comment on column batchyard.machine.boot_id is 'The boot that joined.';
 comment on column batchyard.machine.session is 'The agent process that reports.';
-comment on column batchyard.machine.seq is 'The last report taken of that session.';
+comment on column batchyard.machine.past_sessions is 'Sessions that another one followed, the last few: what they still send is late.';
+comment on column batchyard.machine.seq is 'The last report of that session that changed anything.';
 comment on column batchyard.machine.desired is 'The revision of what the node should be; counts up whenever that changes.';
 comment on column batchyard.machine.seen_at is 'When its agent was last heard.';
 comment on column batchyard.machine.revision is 'Counts changes that reconcilers decide from; their writes check it.';

@@ -6,11 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
-use crate::domain::attempt::{AssignmentState, End, Stop};
+use crate::domain::attempt::Stop;
 use crate::domain::machine::{Setup as SetupState, Size};
 use crate::domain::resource::NameValue;
 use crate::id::{AttemptUid, MachineUid};
+
+pub use crate::domain::report::Seen;
 
 /// The version of these messages. The server refuses others.
 pub const VERSION: u32 = 1;
@@ -84,21 +85,6 @@ pub struct Sync {
     /// New output, before anything that `assignments` says is recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub output: Vec<Chunk>,
-}
-
-/// How far one assignment is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
-    /// Which.
-    pub attempt: AttemptUid,
-    /// How far.
-    pub state: AssignmentState,
-    /// When its processes started, on the node's clock.
-    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Timestamp>,
-    /// How it ended, once it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end: Option<End>,
 }
 
 /// Which bytes of which file.

@@ -1,6 +1,9 @@
 //! Drivers turn "this machine should exist" into a machine with our agent on it. Nothing else: no policy, no retries, no state of
 //! their own beyond what they need to find their machines again.
 
+pub mod fake;
+pub mod faulty;
+
 use std::sync::Arc;
 use std::time::Duration;
 

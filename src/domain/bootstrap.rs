@@ -28,6 +28,10 @@ pub struct AgentBootstrap {
     pub shares: Vec<String>,
     /// Whom jobs run as; `None` runs them as whoever the agent is, where there is no privilege to change that.
     pub job_user: Option<JobUser>,
+    /// Control groups for what the agent runs, one a hierarchy, as root of the node sees them: whoever writes `0` to the file
+    /// `cgroup.procs` in each is in them with all that it starts. Empty where nodes have no limits.
+    #[serde(default)]
+    pub job_groups: Vec<PathBuf>,
 }
 
 /// How a server is reached.

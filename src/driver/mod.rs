@@ -1,8 +1,10 @@
 //! Drivers turn "this machine should exist" into a machine with our agent on it. Nothing else: no policy, no retries, no state of
 //! their own beyond what they need to find their machines again.
 
+pub mod conformance;
 pub mod fake;
 pub mod faulty;
+pub mod sizes;
 
 use std::sync::Arc;
 use std::time::Duration;

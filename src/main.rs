@@ -1,3 +1,30 @@
 //! Arguments, then one call.
 
-fn main() {}
+use std::process::ExitCode;
+
+use batchyard::store::embedded::Launch;
+use clap::{Parser, Subcommand};
+
+/// A self-hosted service that speaks the Azure Batch AI API.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Becomes a program of the private Postgres.
+    #[command(hide = true)]
+    Postgres(Launch),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Postgres(launch) => {
+            eprintln!("batchyard: cannot run {:?}: {}", launch.command.first(), launch.run());
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! In: typed values to write and keys to read by. Out: rows as domain types. Refuses to know HTTP, the wire and drivers.
 
+pub mod embedded;
 mod error;
 
 use std::time::Duration;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod embedded;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod store;

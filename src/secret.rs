@@ -13,6 +13,16 @@ pub struct Sealer {
     keys: Vec<(String, Aes256Gcm)>,
 }
 
+/// Text that is never shown.
+#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+pub struct SecretText(pub String);
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(..)")
+    }
+}
+
 /// Why something does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

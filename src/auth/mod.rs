@@ -3,8 +3,33 @@
 //! In: the `Authorization` header, an action and a scope. Out: a [`Caller`] or a refusal with the published text. The decision is
 //! pure; keys and rows are read at the edge.
 
+mod install;
+mod keys;
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::id::{PrincipalId, TenantId};
+use crate::store::Store;
+
+pub use install::{InstallError, Installation};
+pub use keys::{Keys, KeysError};
+
+/// What [`Auth`] is made of.
+pub struct Parts {
+    /// Principals and their roles.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Signs and verifies tokens.
+    pub keys: Keys,
+    /// The installation's own tenant.
+    pub tenant: TenantId,
+    /// Names and addresses that this server answers to, without scheme and port, apart from the loopback ones: what tokens may be
+    /// asked for, beside Azure's own names of the management API.
+    pub hosts: Vec<String>,
+}
 
 /// A caller whose token was verified in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +44,17 @@ pub struct Caller {
 
 /// Verifies tokens and decides permissions.
 #[derive(Clone)]
-pub struct Auth {}
+pub struct Auth {
+    parts: Arc<Parts>,
+}
 
 #[allow(unused_variables, clippy::unimplemented, missing_docs)]
 impl Auth {
+    /// The built-in issuer and the roles of these parts.
+    pub fn new(parts: Parts) -> Auth {
+        Auth { parts: Arc::new(parts) }
+    }
+
     /// # Errors
     /// `AuthenticationFailed`, `ExpiredAuthenticationToken`, `InvalidAuthenticationToken`.
     pub async fn authenticate(&self, authorization: Option<&str>) -> Result<Caller, Error> {
@@ -33,12 +65,12 @@ impl Auth {
     /// subscription, group or resource.
     ///
     /// # Errors
-    /// `AuthorizationFailed` with the published text.
+    /// `InvalidAuthenticationTokenTenant` and `AuthorizationFailed` with the published texts; `SubscriptionNotFound`.
     pub async fn authorize(&self, caller: &Caller, action: &str, key: &str) -> Result<(), Error> {
         unimplemented!()
     }
 
-    /// Answers a token request: the form's fields → a JSON document, or an OAuth error document with its status 400 or 401.
+    /// Answers a token request: the form's fields → a JSON document, or what becomes an OAuth error document.
     pub async fn token(&self, request: TokenRequest) -> Result<serde_json::Value, TokenRefused> {
         unimplemented!()
     }
@@ -55,7 +87,7 @@ impl Auth {
 
     /// The installation's own tenant.
     pub fn tenant(&self) -> TenantId {
-        unimplemented!()
+        self.parts.tenant
     }
 }
 
@@ -73,10 +105,12 @@ pub struct TokenRequest {
 /// An OAuth refusal.
 #[derive(Clone, Debug)]
 pub struct TokenRefused {
-    /// 400, 401 or 429.
+    /// 400, 401, 429 or, where the store is away, 503.
     pub status: u16,
     /// `invalid_client`, `invalid_request`, `unsupported_grant_type`, ...
     pub error: &'static str,
     /// One sentence.
     pub description: String,
+    /// When it is worth trying again.
+    pub retry_after: Option<std::time::Duration>,
 }

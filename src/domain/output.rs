@@ -36,3 +36,107 @@ pub enum OutputPlace {
         directory: String,
     },
 }
+
+/// Longest id of an output directory. Unit: bytes.
+pub const MAX_DIRECTORY_ID: usize = 128;
+
+/// Longest path of a file below its output directory. Unit: bytes. An index row of the store holds the path.
+pub const MAX_PATH: usize = 1024;
+
+/// Longest segment of such a path. Unit: bytes.
+///
+/// Source: NAME_MAX of Linux.
+pub const MAX_SEGMENT: usize = 255;
+
+/// Checks a path below an output directory.
+///
+/// # Errors
+/// The rule that it breaks, as text that completes "The path ...".
+pub fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.len() > MAX_PATH {
+        return Err("is longer than 1024 bytes");
+    }
+    if path.contains('\0') {
+        return Err("holds a zero byte");
+    }
+    for segment in path.split('/') {
+        if matches!(segment, "" | "." | "..") {
+            return Err("has a segment that is empty, '.' or '..'");
+        }
+        if segment.len() > MAX_SEGMENT {
+            return Err("has a segment that is longer than 255 bytes");
+        }
+    }
+    Ok(())
+}
+
+/// A piece of a file on its way into the store. Pieces of one content of a file come in order and without holes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputPiece {
+    /// The attempt that wrote it.
+    pub attempt: crate::id::AttemptUid,
+    /// The directory's id; `stdouterr` for the standard one.
+    pub directory: String,
+    /// The file's path below the directory; see [`check_path`].
+    pub path: String,
+    /// Counts the contents that the file had, from 1; a greater one replaces what was there.
+    pub generation: u32,
+    /// Offset of the first byte.
+    pub start: u64,
+    /// When the file was last written, on its node's clock.
+    pub modified_at: Timestamp,
+    /// The bytes.
+    pub content: PieceContent,
+}
+
+/// The bytes of a piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PieceContent {
+    /// Few: they go into the database. None where the file is empty so far.
+    Inline(bytes::Bytes),
+    /// Many: they were kept as the object of [`OutputPiece::object_name`].
+    Object {
+        /// How many.
+        length: u64,
+    },
+}
+
+impl OutputPiece {
+    /// Bytes.
+    pub fn length(&self) -> u64 {
+        match &self.content {
+            PieceContent::Inline(bytes) => bytes.len() as u64,
+            PieceContent::Object { length } => *length,
+        }
+    }
+
+    /// The archive's name for this piece. Pieces of one content that begin at the same place but differ in length have different
+    /// names, so that a repeated piece never cuts one that is in use.
+    pub fn object_name(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        hash.update((self.directory.len() as u64).to_be_bytes());
+        hash.update(self.directory.as_bytes());
+        hash.update(self.path.as_bytes());
+        let file: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}/{file}/{}-{}-{}", self.attempt, self.generation, self.start, self.length())
+    }
+
+    /// Checks what an agent chose: id, path and numbers.
+    ///
+    /// # Errors
+    /// The rule that is broken, as a sentence.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.directory.is_empty() || self.directory.len() > MAX_DIRECTORY_ID || self.directory.contains('\0') {
+            return Err("The directory's id is empty, too long or holds a zero byte.");
+        }
+        check_path(&self.path).map_err(|_| "The path of an output file is not allowed.")?;
+        if self.generation == 0 || i32::try_from(self.generation).is_err() {
+            return Err("The generation of an output file is out of range.");
+        }
+        if self.start.checked_add(self.length()).is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err("An output file is too large.");
+        }
+        Ok(())
+    }
+}

@@ -26,6 +26,7 @@ use crate::domain::workspace::Workspace;
 use crate::error::Error;
 use crate::id::{MachineUid, OperationId, ResourceId, SubscriptionId, TenantId};
 use crate::secret::Sealer;
+pub use crate::secret::SecretText;
 use crate::sign::Signer;
 use crate::store::Store;
 use crate::task::Tasks;
@@ -108,16 +109,6 @@ pub struct NewJob {
     pub spec: JobSpec,
     /// Values to seal: `secrets.{name}`.
     pub secrets: BTreeMap<String, SecretText>,
-}
-
-/// Text that is never shown.
-#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
-pub struct SecretText(pub String);
-
-impl std::fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SecretText(..)")
-    }
 }
 
 /// What a list is of.

@@ -4,6 +4,7 @@
 
 pub mod embedded;
 mod error;
+mod output;
 
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::domain::snapshot::{Change, Snapshot};
 use crate::error::Error;
 
 pub use error::StoreError;
+#[allow(unused_imports)]
+pub(crate) use output::append_output;
 
 /// How the database is reached.
 #[derive(Clone)]

@@ -117,7 +117,7 @@ comment on column batchyard.resource.attempts is 'Job: attempts made so far.';
 create index resource_parent_idx on batchyard.resource (parent_uid, kind, key);
 create index resource_subscription_idx on batchyard.resource (subscription_id, kind, key) where kind in ('group', 'workspace', 'cluster');
 create index resource_queue_idx on batchyard.resource (cluster_uid, rank desc, created_at, uid) where phase = 'queued';
-create index resource_terminating_idx on batchyard.resource (uid) where phase = 'terminating';
+create index resource_active_idx on batchyard.resource (phase, cluster_uid) where phase in ('running', 'terminating');
 create index resource_deleting_idx on batchyard.resource (uid) where provisioning = 'deleting';
 create index resource_cluster_idx on batchyard.resource (uid) where kind = 'cluster';
 

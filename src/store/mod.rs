@@ -2,9 +2,15 @@
 //!
 //! In: typed values to write and keys to read by. Out: rows as domain types. Refuses to know HTTP, the wire and drivers.
 
+mod apply;
+mod document;
 pub mod embedded;
 mod error;
+mod lease;
+pub(crate) mod machine;
 mod output;
+mod secret;
+mod snapshot;
 
 use std::time::Duration;
 
@@ -14,6 +20,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use crate::domain::snapshot::{Change, Snapshot};
 use crate::error::Error;
+use crate::secret::Sealer;
 
 pub use error::StoreError;
 #[allow(unused_imports)]
@@ -172,6 +179,39 @@ impl Store {
     #[allow(dead_code)]
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
+    }
+}
+
+/// The rows as reconcilers read and write them: the store, and the key under which join tokens are sealed until they are spent.
+#[derive(Clone)]
+pub struct SealedRows {
+    store: Store,
+    sealer: Sealer,
+}
+
+impl Store {
+    /// What reconcilers work on.
+    pub fn rows(&self, sealer: Sealer) -> SealedRows {
+        SealedRows { store: self.clone(), sealer }
+    }
+}
+
+#[async_trait::async_trait]
+impl Rows for SealedRows {
+    async fn take_lease(&self, name: &str, holder: uuid::Uuid, ttl: Duration) -> Result<Option<Lease>, Error> {
+        Ok(lease::take(&self.store.pool, name, holder, ttl).await?)
+    }
+
+    async fn release_lease(&self, lease: &Lease) -> Result<(), Error> {
+        Ok(lease::release(&self.store.pool, lease).await?)
+    }
+
+    async fn snapshot(&self, queue: u32) -> Result<Snapshot, Error> {
+        Ok(snapshot::read(&self.store.pool, &self.sealer, queue).await?)
+    }
+
+    async fn apply(&self, lease: &Lease, changes: &[Change]) -> Result<Applied, Error> {
+        Ok(apply::apply(&self.store.pool, &self.sealer, lease, changes).await?)
     }
 }
 

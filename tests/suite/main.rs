@@ -1,7 +1,8 @@
 //! Tests of the whole: layering, HTTP cases, store, real processes.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+mod edge;
 mod embedded;
 #[path = "../support/postgres.rs"]
 mod postgres;

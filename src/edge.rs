@@ -1,1 +1,0 @@
-//! Sockets: accepts connections under limits and deadlines, speaks TLS where asked, hands requests to the router.

@@ -12,5 +12,6 @@ pub mod operation;
 pub mod output;
 pub mod report;
 pub mod resource;
+pub mod secret;
 pub mod snapshot;
 pub mod workspace;

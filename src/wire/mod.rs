@@ -1,1 +1,53 @@
-//! What clients see: the published shapes and their conversion to and from the domain.
+//! What clients see: shapes, names and defaults of the published contract, and nothing else.
+//!
+//! In: JSON documents of requests. Out: domain types, or every violation with its wire path; and the other way, documents of
+//! answers from what was stored. Refuses to know HTTP, the store and machines.
+
+pub mod duration;
+pub mod fields;
+pub mod platform;
+pub mod shapes;
+pub mod times;
+pub mod v2018_05_01;
+
+use std::collections::BTreeMap;
+
+use crate::domain::secret::SecretText;
+
+/// A version of the provider's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiVersion {
+    /// The frozen contract of the retired service.
+    V2018_05_01,
+}
+
+impl ApiVersion {
+    /// All versions that are served, newest first.
+    pub const ALL: [ApiVersion; 1] = [ApiVersion::V2018_05_01];
+
+    /// The version as clients write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ApiVersion::V2018_05_01 => "2018-05-01",
+        }
+    }
+
+    /// The version that a client named, if it is served.
+    pub fn find(text: &str) -> Option<ApiVersion> {
+        Self::ALL.into_iter().find(|version| version.as_str().eq_ignore_ascii_case(text))
+    }
+
+    /// All served versions, newest first, as messages list them.
+    pub fn list(separator: &str) -> String {
+        Self::ALL.map(ApiVersion::as_str).join(separator)
+    }
+}
+
+/// A decoded request body: what is asked for and, apart from it, what must be sealed.
+#[derive(Clone, Debug)]
+pub struct Decoded<S> {
+    /// What is asked for, defaults filled in.
+    pub spec: S,
+    /// Values to seal, by field name.
+    pub secrets: BTreeMap<String, SecretText>,
+}

@@ -1,0 +1,45 @@
+//! The frozen contract of the retired service: exactly what it published and was seen to answer.
+
+pub mod cluster;
+pub mod experiment;
+pub mod files;
+pub mod job;
+pub mod login;
+pub mod operation;
+pub mod usages;
+pub mod variables;
+pub mod workspace;
+
+use serde::Serialize;
+
+use crate::domain::resource::{Envelope, Resource};
+
+/// A kind that this version shows.
+pub trait Encode: Resource + Sized {
+    /// The document, borrowing from what was stored.
+    type Body<'a>: Serialize + Send;
+
+    /// The document of a stored resource.
+    fn encode(stored: &Envelope<Self>) -> Self::Body<'_>;
+}
+
+/// What workspaces and experiments tell of themselves.
+///
+/// Source: recorded member order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerProperties {
+    provisioning_state: &'static str,
+    provisioning_state_transition_time: String,
+    creation_time: String,
+}
+
+impl ContainerProperties {
+    fn of<K: Resource>(stored: &Envelope<K>) -> ContainerProperties {
+        ContainerProperties {
+            provisioning_state: stored.provisioning.as_str(),
+            provisioning_state_transition_time: crate::wire::times::moment(stored.provisioned_at),
+            creation_time: crate::wire::times::moment(stored.created_at),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What is used of what may be used, as 2018-05-01 lists it.
+
+use serde::Serialize;
+
+/// One row of the usages list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageBody {
+    unit: &'static str,
+    current_value: u32,
+    limit: i64,
+    name: UsageName,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageName {
+    value: String,
+    localized_value: String,
+}
+
+/// Families of VM sizes, in the order of the recorded list.
+const FAMILIES: [&str; 7] =
+    ["Standard D", "Standard Dv2", "Standard NC", "Standard NCv2", "Standard NCv3", "Standard ND", "Standard NV"];
+
+/// The VM family that a size is counted in.
+///
+/// Source: the published size names: the letters say the family, the suffix the generation.
+pub fn family_of(vm_size: &str) -> Option<&'static str> {
+    let name = vm_size.strip_prefix("STANDARD_")?;
+    let generation = |suffix: &str| name.ends_with(suffix);
+    let letters: String = name.chars().take_while(char::is_ascii_alphabetic).collect();
+    let family = match letters.as_str() {
+        "D" | "DS" if generation("_V2") => "Standard Dv2",
+        "D" | "DS" => "Standard D",
+        "NC" if generation("_V2") => "Standard NCv2",
+        "NC" if generation("_V3") => "Standard NCv3",
+        "NC" => "Standard NC",
+        "ND" => "Standard ND",
+        "NV" => "Standard NV",
+        _ => return None,
+    };
+    FAMILIES.into_iter().find(|f| *f == family)
+}
+
+/// What is in use.
+#[derive(Clone, Debug, Default)]
+pub struct Used {
+    /// Clusters.
+    pub clusters: u32,
+    /// Cores of dedicated nodes, by family.
+    pub dedicated: std::collections::BTreeMap<&'static str, u32>,
+    /// Cores of all dedicated nodes.
+    pub dedicated_total: u32,
+    /// Cores of low-priority nodes, by family.
+    pub low_priority: std::collections::BTreeMap<&'static str, u32>,
+    /// Cores of all low-priority nodes.
+    pub low_priority_total: u32,
+}
+
+/// The 17 rows in their recorded order; `limit` is what this server allows of each, as it sets no quota by family.
+pub fn rows(used: &Used, cluster_limit: i64, core_limit: i64) -> Vec<UsageBody> {
+    let row = |value: String, localized: String, current: u32, limit: i64| UsageBody {
+        unit: "Count",
+        current_value: current,
+        limit,
+        name: UsageName { value, localized_value: localized },
+    };
+    let same = |value: String, current: u32, limit: i64| row(value.clone(), value, current, limit);
+    let mut rows = vec![
+        same("Clusters".into(), used.clusters, cluster_limit),
+        same("Total Cluster Dedicated Regional vCPUs".into(), used.dedicated_total, core_limit),
+    ];
+    for family in FAMILIES {
+        let current = used.dedicated.get(family).copied().unwrap_or_default();
+        rows.push(same(format!("{family} Family Cluster Dedicated vCPUs"), current, core_limit));
+    }
+    rows.push(row(
+        "Total Cluster LowPriority Regional vCPUs".into(),
+        "Total Cluster Low Priority Regional vCPUs".into(),
+        used.low_priority_total,
+        core_limit,
+    ));
+    for family in FAMILIES {
+        let current = used.low_priority.get(family).copied().unwrap_or_default();
+        rows.push(row(
+            format!("{family} Family Cluster LowPriority vCPUs"),
+            format!("{family} Family Cluster Low Priority vCPUs"),
+            current,
+            core_limit,
+        ));
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_are_the_recorded_ones() {
+        let rows = rows(&Used::default(), 20, 24);
+        let names: Vec<&str> = rows.iter().map(|r| r.name.value.as_str()).collect();
+        assert_eq!(names.len(), 17);
+        assert_eq!(names[3], "Standard Dv2 Family Cluster Dedicated vCPUs");
+        assert_eq!(names[9], "Total Cluster LowPriority Regional vCPUs");
+        assert_eq!(rows[16].name.localized_value, "Standard NV Family Cluster Low Priority vCPUs");
+    }
+
+    #[test]
+    fn sizes_are_counted_in_their_family() {
+        assert_eq!(family_of("STANDARD_D1"), Some("Standard D"));
+        assert_eq!(family_of("STANDARD_D2_V2"), Some("Standard Dv2"));
+        assert_eq!(family_of("STANDARD_NC6"), Some("Standard NC"));
+        assert_eq!(family_of("STANDARD_NC6S_V3"), Some("Standard NCv3"));
+        assert_eq!(family_of("LOCAL"), None);
+    }
+}

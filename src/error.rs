@@ -88,6 +88,10 @@ codes! {
     BadRequest,
     /// The host name is not one that this server answers for.
     MisdirectedRequest,
+    /// A page of another site made a browser send the request.
+    CrossSiteRequest,
+    /// A name in the address breaks the rule for names of its kind.
+    InvalidResourceName,
     /// A link is expired, altered or of another kind.
     InvalidLink,
     /// The range is beyond the file's end.

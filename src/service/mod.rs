@@ -204,6 +204,16 @@ impl Service {
         Service { output, inner: Arc::new(Inner { store, clock, wake, sealer, signer, sizes, shares, limits }) }
     }
 
+    /// VM sizes that a cluster may have.
+    pub fn sizes(&self) -> &[Size] {
+        &self.inner.sizes
+    }
+
+    /// What may be asked for.
+    pub fn limits(&self) -> Limits {
+        self.inner.limits
+    }
+
     /// Starts what the use cases need in the background: telling waiting agents and other servers of changes.
     pub fn run(&self, tasks: &Tasks) {
         let _ = tasks;

@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn numbers_are_whole_and_within_bounds() {
         for (value, read) in
-            [(json!(3), Some(3)), (json!(3.0), None), (json!(-1), None), (json!("3"), None), (json!(1e400_f64.min(1e300)), None)]
+            [(json!(3), Some(3)), (json!(3.0), None), (json!(-1), None), (json!("3"), None), (json!(1e300), None)]
         {
             let document = json!({ "n": value });
             let mut found = Violations::new();

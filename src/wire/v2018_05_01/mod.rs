@@ -6,6 +6,7 @@ pub mod files;
 pub mod job;
 pub mod login;
 pub mod operation;
+pub mod operations_list;
 pub mod usages;
 pub mod variables;
 pub mod workspace;

@@ -1,5 +1,7 @@
 //! What is used of what may be used, as 2018-05-01 lists it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 /// One row of the usages list.
@@ -48,47 +50,49 @@ pub fn family_of(vm_size: &str) -> Option<&'static str> {
 pub struct Used {
     /// Clusters.
     pub clusters: u32,
-    /// Cores of dedicated nodes, by family.
-    pub dedicated: std::collections::BTreeMap<&'static str, u32>,
-    /// Cores of all dedicated nodes.
-    pub dedicated_total: u32,
-    /// Cores of low-priority nodes, by family.
-    pub low_priority: std::collections::BTreeMap<&'static str, u32>,
-    /// Cores of all low-priority nodes.
-    pub low_priority_total: u32,
+    dedicated: Cores,
+    low_priority: Cores,
 }
 
-/// The 17 rows in their recorded order; `limit` is what this server allows of each, as it sets no quota by family.
-pub fn rows(used: &Used, cluster_limit: i64, core_limit: i64) -> Vec<UsageBody> {
-    let row = |value: String, localized: String, current: u32, limit: i64| UsageBody {
-        unit: "Count",
-        current_value: current,
-        limit,
-        name: UsageName { value, localized_value: localized },
-    };
-    let same = |value: String, current: u32, limit: i64| row(value.clone(), value, current, limit);
-    let mut rows = vec![
-        same("Clusters".into(), used.clusters, cluster_limit),
-        same("Total Cluster Dedicated Regional vCPUs".into(), used.dedicated_total, core_limit),
-    ];
-    for family in FAMILIES {
-        let current = used.dedicated.get(family).copied().unwrap_or_default();
-        rows.push(same(format!("{family} Family Cluster Dedicated vCPUs"), current, core_limit));
+#[derive(Clone, Debug, Default)]
+struct Cores {
+    total: u32,
+    by_family: BTreeMap<&'static str, u32>,
+}
+
+impl Used {
+    /// Counts cores of allocated nodes; sizes outside of the listed families count in the total alone.
+    pub fn add(&mut self, is_low_priority: bool, family: Option<&'static str>, cores: u32) {
+        let used = if is_low_priority { &mut self.low_priority } else { &mut self.dedicated };
+        used.total += cores;
+        if let Some(family) = family {
+            *used.by_family.entry(family).or_default() += cores;
+        }
     }
-    rows.push(row(
-        "Total Cluster LowPriority Regional vCPUs".into(),
-        "Total Cluster Low Priority Regional vCPUs".into(),
-        used.low_priority_total,
-        core_limit,
-    ));
-    for family in FAMILIES {
-        let current = used.low_priority.get(family).copied().unwrap_or_default();
-        rows.push(row(
-            format!("{family} Family Cluster LowPriority vCPUs"),
-            format!("{family} Family Cluster Low Priority vCPUs"),
-            current,
-            core_limit,
-        ));
+}
+
+/// What the rows of cores show as their limit: this server sets no quota on cores.
+const NO_LIMIT: i64 = i32::MAX as i64;
+
+/// The 17 rows in their recorded order.
+pub fn rows(used: &Used, cluster_limit: i64) -> Vec<UsageBody> {
+    let row = |value: String, localized_value: String, current_value: u32, limit: i64| UsageBody {
+        unit: "Count",
+        current_value,
+        limit,
+        name: UsageName { value, localized_value },
+    };
+    let mut rows = vec![row("Clusters".into(), "Clusters".into(), used.clusters, cluster_limit)];
+    for (cores, value, localized) in
+        [(&used.dedicated, "Dedicated", "Dedicated"), (&used.low_priority, "LowPriority", "Low Priority")]
+    {
+        let total = |word: &str| format!("Total Cluster {word} Regional vCPUs");
+        rows.push(row(total(value), total(localized), cores.total, NO_LIMIT));
+        for family in FAMILIES {
+            let name = |word: &str| format!("{family} Family Cluster {word} vCPUs");
+            let current = cores.by_family.get(family).copied().unwrap_or_default();
+            rows.push(row(name(value), name(localized), current, NO_LIMIT));
+        }
     }
     rows
 }
@@ -99,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_rows_are_the_recorded_ones() {
-        let rows = rows(&Used::default(), 20, 24);
+        let rows = rows(&Used::default(), 20);
         let names: Vec<&str> = rows.iter().map(|r| r.name.value.as_str()).collect();
         assert_eq!(names.len(), 17);
         assert_eq!(names[3], "Standard Dv2 Family Cluster Dedicated vCPUs");

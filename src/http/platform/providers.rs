@@ -1,0 +1,116 @@
+//! Providers: which there are, whether a subscription has registered them, and what can be permitted.
+
+use axum::http::StatusCode;
+
+use crate::error::{Error, ErrorCode};
+use crate::http::call::{Answer, Call, Target};
+use crate::http::gate::PLATFORM_VERSIONS;
+use crate::http::respond::json;
+use crate::id::NAMESPACE;
+use crate::service::Subscription;
+use crate::wire::platform::{ProviderBody, Registration};
+use crate::wire::shapes::ListPage;
+use crate::wire::v2018_05_01::operations_list;
+
+const RESOURCES: &str = "Microsoft.Resources";
+
+const BATCHAI_VERSIONS: &[&str] = &["2018-05-01"];
+
+/// The types of the provider and of the platform that this server has, with their versions.
+const BATCHAI_TYPES: &[(&str, &[&str])] = &[
+    ("operations", BATCHAI_VERSIONS),
+    ("locations", BATCHAI_VERSIONS),
+    ("locations/usages", BATCHAI_VERSIONS),
+    ("locations/operationresults", BATCHAI_VERSIONS),
+    ("locations/operationstatuses", BATCHAI_VERSIONS),
+    ("workspaces", BATCHAI_VERSIONS),
+    ("workspaces/clusters", BATCHAI_VERSIONS),
+    ("workspaces/experiments", BATCHAI_VERSIONS),
+    ("workspaces/experiments/jobs", BATCHAI_VERSIONS),
+];
+
+const RESOURCES_TYPES: &[(&str, &[&str])] = &[
+    ("tenants", PLATFORM_VERSIONS),
+    ("locations", PLATFORM_VERSIONS),
+    ("providers", PLATFORM_VERSIONS),
+    ("subscriptions", PLATFORM_VERSIONS),
+    ("resourceGroups", PLATFORM_VERSIONS),
+];
+
+/// All providers, of the tenant or of a subscription.
+pub(crate) async fn list(call: Call) -> Answer {
+    let (scope, registration) = scope(&call).await?;
+    let value = vec![batchai(&call, &scope, registration), resources(&call, &scope)];
+    json(StatusCode::OK, &ListPage { value, next_link: None })
+}
+
+/// One provider.
+pub(crate) async fn get(call: Call) -> Answer {
+    let (scope, registration) = scope(&call).await?;
+    match call.last_argument() {
+        name if name.eq_ignore_ascii_case(NAMESPACE) => json(StatusCode::OK, &batchai(&call, &scope, registration)),
+        name if name.eq_ignore_ascii_case(RESOURCES) => json(StatusCode::OK, &resources(&call, &scope)),
+        name => Err(unknown(name)),
+    }
+}
+
+/// Registers the provider for a subscription. The platform's own needs no registration.
+pub(crate) async fn register(call: Call) -> Answer {
+    let subscription = call.subscription()?;
+    match call.last_argument() {
+        name if name.eq_ignore_ascii_case(NAMESPACE) => {
+            let registered = call.parts.service.register_provider(call.caller()?, subscription).await?;
+            json(StatusCode::OK, &batchai(&call, &format!("/subscriptions/{subscription}"), registration_of(&registered)))
+        }
+        name if name.eq_ignore_ascii_case(RESOURCES) => {
+            json(StatusCode::OK, &resources(&call, &format!("/subscriptions/{subscription}")))
+        }
+        name => Err(unknown(name)),
+    }
+}
+
+/// The published list of operations: the names are the permissions of the route table.
+pub(crate) async fn operations(_: Call) -> Answer {
+    json(StatusCode::OK, &ListPage { value: operations_list::all(), next_link: None })
+}
+
+async fn scope(call: &Call) -> Result<(String, Registration), Error> {
+    match call.target {
+        Target::Subscription(id) => {
+            Ok((format!("/subscriptions/{id}"), registration_of(call.parts.service.subscription(id).await?.as_ref())))
+        }
+        _ => Ok((String::new(), Registration::Registered)),
+    }
+}
+
+fn registration_of(subscription: &Subscription) -> Registration {
+    if subscription.registered_at.is_some() { Registration::Registered } else { Registration::NotRegistered }
+}
+
+fn batchai(call: &Call, scope: &str, registration: Registration) -> ProviderBody {
+    ProviderBody::of(scope, NAMESPACE, registration, BATCHAI_TYPES, &call.parts.locations)
+}
+
+fn resources(call: &Call, scope: &str) -> ProviderBody {
+    ProviderBody::of(scope, RESOURCES, Registration::Registered, RESOURCES_TYPES, &call.parts.locations)
+}
+
+fn unknown(name: &str) -> Error {
+    let shown: String = name.chars().take(100).collect();
+    Error::new(ErrorCode::InvalidResourceNamespace, format!("The resource namespace '{shown}' is invalid."))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http::routes::ROUTES;
+    use crate::wire::v2018_05_01::operations_list;
+
+    #[test]
+    fn every_permission_of_the_provider_is_in_the_published_list() {
+        let names: Vec<String> = operations_list::all().iter().map(|operation| operation.name().to_owned()).collect();
+        assert_eq!(names.len(), 26);
+        for route in ROUTES.iter().filter(|route| route.action.starts_with("Microsoft.BatchAI/")) {
+            assert!(names.iter().any(|name| name == route.action), "{} is not listed", route.action);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The whole route table, in the order of the published contract, one line a route.
+//!
+//! A route is a method, a path template, who may use it, the permission (which is also the name in the operations list), the
+//! published operation id and what carries it out. Templates are written with the contract's own shorthands, see [`expand`].
+
+use std::sync::LazyLock;
+
+use axum::http::Method;
+use futures_util::future::BoxFuture;
+
+use crate::domain::cluster::Cluster;
+use crate::domain::experiment::Experiment;
+use crate::domain::group::Group;
+use crate::domain::job::Job;
+use crate::domain::workspace::Workspace;
+use crate::http::call::{Answer, Call};
+use crate::http::{actions, download, health, operations, platform, verbs};
+use crate::id::Kind;
+
+/// What carries a route out.
+pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Answer>;
+
+/// Who may use a route, and what its path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anyone; no version is asked for.
+    Open,
+    /// Anyone with a signed link.
+    Link,
+    /// Any caller of this installation's tenant.
+    SignedIn,
+    /// A caller with the permission at the subscription that the path names.
+    Subscription,
+    /// A caller with the permission at the resource (or its parent, for lists) that the path names.
+    Resource(Kind),
+    /// A caller who may read the resource that the named operation is about: checked where the operation is read.
+    Operation,
+}
+
+/// One route.
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    pub(crate) template: &'static str,
+    pub(crate) access: Access,
+    /// The permission; empty where none is asked for.
+    pub(crate) action: &'static str,
+    /// The published operation id, or one in its style for what is not published.
+    pub(crate) operation: &'static str,
+    pub(crate) run: Handler,
+}
+
+const GET: Method = Method::GET;
+const PUT: Method = Method::PUT;
+const PATCH: Method = Method::PATCH;
+const POST: Method = Method::POST;
+const DELETE: Method = Method::DELETE;
+const HEAD: Method = Method::HEAD;
+
+const fn route(
+    method: Method,
+    template: &'static str,
+    access: Access,
+    action: &'static str,
+    operation: &'static str,
+    run: Handler,
+) -> Route {
+    Route { method, template, access, action, operation, run }
+}
+
+const OPEN: Access = Access::Open;
+const LINK: Access = Access::Link;
+const TENANT: Access = Access::SignedIn;
+const SUB: Access = Access::Subscription;
+const GROUP: Access = Access::Resource(Kind::Group);
+const WS: Access = Access::Resource(Kind::Workspace);
+const CLUSTER: Access = Access::Resource(Kind::Cluster);
+const EXP: Access = Access::Resource(Kind::Experiment);
+const JOB: Access = Access::Resource(Kind::Job);
+const OP: Access = Access::Operation;
+
+/// All routes. Where two templates fit, the earlier one is taken.
+#[rustfmt::skip]
+pub(crate) static ROUTES: &[Route] = &[
+    // Microsoft.BatchAI 2018-05-01
+    route(GET, "{P}/operations", TENANT, "", "Operations_List", |c| Box::pin(platform::providers::operations(c))),
+    route(GET, "{S}{P}/locations/{location}/usages", SUB, "Microsoft.BatchAI/locations/usages/read", "Usages_List", |c| Box::pin(actions::usages::list(c))),
+    route(GET, "{S}{P}/locations/{location}/operationresults/{operationId}", OP, "Microsoft.BatchAI/locations/operationresults/read", "Operations_GetResult", |c| Box::pin(operations::result(c))),
+    route(GET, "{S}{P}/locations/{location}/operationstatuses/{operationId}", OP, "Microsoft.BatchAI/locations/operationstatuses/read", "Operations_GetStatus", |c| Box::pin(operations::status(c))),
+    route(GET, "{S}{P}/workspaces", SUB, "Microsoft.BatchAI/workspaces/read", "Workspaces_List", |c| Box::pin(verbs::list::<Workspace>(c))),
+    route(GET, "{RG}{P}/workspaces", GROUP, "Microsoft.BatchAI/workspaces/read", "Workspaces_ListByResourceGroup", |c| Box::pin(verbs::list::<Workspace>(c))),
+    route(PUT, "{WS}", WS, "Microsoft.BatchAI/workspaces/write", "Workspaces_Create", |c| Box::pin(verbs::put::<Workspace>(c))),
+    route(PATCH, "{WS}", WS, "Microsoft.BatchAI/workspaces/write", "Workspaces_Update", |c| Box::pin(verbs::patch::<Workspace>(c))),
+    route(DELETE, "{WS}", WS, "Microsoft.BatchAI/workspaces/delete", "Workspaces_Delete", |c| Box::pin(verbs::delete::<Workspace>(c))),
+    route(GET, "{WS}", WS, "Microsoft.BatchAI/workspaces/read", "Workspaces_Get", |c| Box::pin(verbs::get::<Workspace>(c))),
+    route(GET, "{WS}/experiments", WS, "Microsoft.BatchAI/workspaces/experiments/read", "Experiments_ListByWorkspace", |c| Box::pin(verbs::list::<Experiment>(c))),
+    route(PUT, "{EXP}", EXP, "Microsoft.BatchAI/workspaces/experiments/write", "Experiments_Create", |c| Box::pin(verbs::put::<Experiment>(c))),
+    route(DELETE, "{EXP}", EXP, "Microsoft.BatchAI/workspaces/experiments/delete", "Experiments_Delete", |c| Box::pin(verbs::delete::<Experiment>(c))),
+    route(GET, "{EXP}", EXP, "Microsoft.BatchAI/workspaces/experiments/read", "Experiments_Get", |c| Box::pin(verbs::get::<Experiment>(c))),
+    route(GET, "{EXP}/jobs", EXP, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_ListByExperiment", |c| Box::pin(verbs::list::<Job>(c))),
+    route(PUT, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/write", "Jobs_Create", |c| Box::pin(verbs::put::<Job>(c))),
+    route(DELETE, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/delete", "Jobs_Delete", |c| Box::pin(verbs::delete::<Job>(c))),
+    route(GET, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_Get", |c| Box::pin(verbs::get::<Job>(c))),
+    route(POST, "{EXP}/jobs/{jobName}/listOutputFiles", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/listoutputfiles/action", "Jobs_ListOutputFiles", |c| Box::pin(actions::files::list(c))),
+    route(GET, "{EXP}/jobs/{jobName}/listOutputFiles", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/listoutputfiles/action", "Jobs_ListOutputFilesNext", |c| Box::pin(actions::files::list(c))),
+    route(POST, "{EXP}/jobs/{jobName}/listRemoteLoginInformation", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/remoteLoginInformation/action", "Jobs_ListRemoteLoginInformation", |c| Box::pin(actions::login::of_job(c))),
+    route(GET, "{EXP}/jobs/{jobName}/listRemoteLoginInformation", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/remoteLoginInformation/action", "Jobs_ListRemoteLoginInformationNext", |c| Box::pin(actions::login::of_job(c))),
+    route(POST, "{EXP}/jobs/{jobName}/terminate", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/terminate/action", "Jobs_Terminate", |c| Box::pin(actions::terminate::job(c))),
+    route(PUT, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/write", "Clusters_Create", |c| Box::pin(verbs::put::<Cluster>(c))),
+    route(PATCH, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/write", "Clusters_Update", |c| Box::pin(verbs::patch::<Cluster>(c))),
+    route(DELETE, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/delete", "Clusters_Delete", |c| Box::pin(verbs::delete::<Cluster>(c))),
+    route(GET, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_Get", |c| Box::pin(verbs::get::<Cluster>(c))),
+    route(POST, "{WS}/clusters/{clusterName}/listRemoteLoginInformation", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/remoteLoginInformation/action", "Clusters_ListRemoteLoginInformation", |c| Box::pin(actions::login::of_cluster(c))),
+    route(GET, "{WS}/clusters/{clusterName}/listRemoteLoginInformation", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/remoteLoginInformation/action", "Clusters_ListRemoteLoginInformationNext", |c| Box::pin(actions::login::of_cluster(c))),
+    route(GET, "{WS}/clusters", WS, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_ListByWorkspace", |c| Box::pin(verbs::list::<Cluster>(c))),
+
+    // Microsoft.Resources, any version
+    route(GET, "/tenants", TENANT, "", "Tenants_List", |c| Box::pin(platform::subscriptions::tenants(c))),
+    route(GET, "/subscriptions", TENANT, "", "Subscriptions_List", |c| Box::pin(platform::subscriptions::list(c))),
+    route(GET, "{S}", SUB, "Microsoft.Resources/subscriptions/read", "Subscriptions_Get", |c| Box::pin(platform::subscriptions::get(c))),
+    route(GET, "{S}/locations", SUB, "Microsoft.Resources/subscriptions/locations/read", "Subscriptions_ListLocations", |c| Box::pin(platform::subscriptions::locations(c))),
+    route(GET, "/providers", TENANT, "", "Providers_ListAtTenantScope", |c| Box::pin(platform::providers::list(c))),
+    route(GET, "/providers/{namespace}", TENANT, "", "Providers_GetAtTenantScope", |c| Box::pin(platform::providers::get(c))),
+    route(GET, "{S}/providers", SUB, "Microsoft.Resources/subscriptions/providers/read", "Providers_List", |c| Box::pin(platform::providers::list(c))),
+    route(GET, "{S}/providers/{namespace}", SUB, "Microsoft.Resources/subscriptions/providers/read", "Providers_Get", |c| Box::pin(platform::providers::get(c))),
+    route(POST, "{S}/providers/{namespace}/register", SUB, "Microsoft.BatchAI/register/action", "Providers_Register", |c| Box::pin(platform::providers::register(c))),
+    route(GET, "{S}/resourceGroups", SUB, "Microsoft.Resources/subscriptions/resourceGroups/read", "ResourceGroups_List", |c| Box::pin(verbs::list::<Group>(c))),
+    route(HEAD, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/read", "ResourceGroups_CheckExistence", |c| Box::pin(platform::groups::exists(c))),
+    route(PUT, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/write", "ResourceGroups_CreateOrUpdate", |c| Box::pin(verbs::put::<Group>(c))),
+    route(PATCH, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/write", "ResourceGroups_Update", |c| Box::pin(verbs::patch::<Group>(c))),
+    route(DELETE, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/delete", "ResourceGroups_Delete", |c| Box::pin(verbs::delete::<Group>(c))),
+    route(GET, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/read", "ResourceGroups_Get", |c| Box::pin(verbs::get::<Group>(c))),
+    route(GET, "{S}/operationresults/{operationId}", OP, "Microsoft.Resources/subscriptions/operationresults/read", "ResourceGroups_GetResult", |c| Box::pin(operations::group(c))),
+
+    // Discovery, sign-in, downloads, health
+    route(GET, "/metadata/endpoints", OPEN, "", "Metadata_GetEndpoints", |c| Box::pin(platform::discovery::endpoints(c))),
+    route(GET, "/{tenant}/v2.0/.well-known/openid-configuration", OPEN, "", "Tokens_GetConfigurationV2", |c| Box::pin(platform::token::configuration(c))),
+    route(GET, "/{tenant}/.well-known/openid-configuration", OPEN, "", "Tokens_GetConfiguration", |c| Box::pin(platform::token::configuration(c))),
+    route(GET, "/adfs/{tenant}/v2.0/.well-known/openid-configuration", OPEN, "", "Tokens_GetConfigurationAdfs", |c| Box::pin(platform::token::adfs_configuration(c))),
+    route(GET, "/{tenant}/discovery/v2.0/keys", OPEN, "", "Tokens_GetKeysV2", |c| Box::pin(platform::token::keys(c))),
+    route(GET, "/{tenant}/discovery/keys", OPEN, "", "Tokens_GetKeys", |c| Box::pin(platform::token::keys(c))),
+    route(POST, "/{tenant}/oauth2/v2.0/token", OPEN, "", "Tokens_CreateV2", |c| Box::pin(platform::token::issue(c))),
+    route(POST, "/{tenant}/oauth2/token", OPEN, "", "Tokens_Create", |c| Box::pin(platform::token::issue(c))),
+    route(GET, "/files/{subscriptionId}/{resourceGroupName}/workspaces/{workspaceName}/experiments/{experimentName}/jobs/{jobName}/{jobUid}/{path*}", LINK, "", "Files_Get", |c| Box::pin(download::get(c))),
+    route(HEAD, "/files/{subscriptionId}/{resourceGroupName}/workspaces/{workspaceName}/experiments/{experimentName}/jobs/{jobName}/{jobUid}/{path*}", LINK, "", "Files_Head", |c| Box::pin(download::get(c))),
+    route(GET, "/healthz", OPEN, "", "Health_Live", |c| Box::pin(health::live(c))),
+    route(GET, "/readyz", OPEN, "", "Health_Ready", |c| Box::pin(health::ready(c))),
+];
+
+/// A template with its shorthands written out: `{S}` a subscription, `{RG}` a group, `{P}` the provider, `{WS}` a workspace and
+/// `{EXP}` an experiment.
+pub(crate) fn expand(template: &str) -> String {
+    template
+        .replace("{EXP}", "{WS}/experiments/{experimentName}")
+        .replace("{WS}", "{RG}{P}/workspaces/{workspaceName}")
+        .replace("{RG}", "{S}/resourceGroups/{resourceGroupName}")
+        .replace("{S}", "/subscriptions/{subscriptionId}")
+        .replace("{P}", "/providers/Microsoft.BatchAI")
+}
+
+#[derive(Debug)]
+enum Part {
+    /// Matches without regard to case.
+    Literal(String),
+    /// Any one segment.
+    Name,
+    /// One or more segments, to the end.
+    Rest,
+}
+
+static PARTS: LazyLock<Vec<Vec<Part>>> = LazyLock::new(|| {
+    let part = |text: &str| match text.strip_prefix('{') {
+        Some(name) if name.ends_with("*}") => Part::Rest,
+        Some(_) => Part::Name,
+        None => Part::Literal(text.to_owned()),
+    };
+    ROUTES.iter().map(|route| expand(route.template).split('/').skip(1).map(part).collect()).collect()
+});
+
+/// What a method and a path lead to.
+pub(crate) enum Found {
+    /// A route, and what its template's names stand for, in order.
+    Route(&'static Route, Vec<String>),
+    /// The path is known, with these methods.
+    Methods(Vec<Method>),
+    /// The path is not known.
+    Nothing,
+}
+
+/// Finds the route of a request.
+pub(crate) fn find(method: &Method, segments: &[String]) -> Found {
+    let mut methods: Vec<Method> = Vec::new();
+    for (route, parts) in ROUTES.iter().zip(PARTS.iter()) {
+        let Some(arguments) = fit(parts, segments) else { continue };
+        if route.method == *method {
+            return Found::Route(route, arguments);
+        }
+        if !methods.contains(&route.method) {
+            methods.push(route.method.clone());
+        }
+    }
+    if methods.is_empty() { Found::Nothing } else { Found::Methods(methods) }
+}
+
+fn fit(parts: &[Part], segments: &[String]) -> Option<Vec<String>> {
+    let open_end = matches!(parts.last(), Some(Part::Rest));
+    if if open_end { segments.len() < parts.len() } else { segments.len() != parts.len() } {
+        return None;
+    }
+    let literals = parts.iter().zip(segments).all(|(part, segment)| match part {
+        Part::Literal(text) => text.eq_ignore_ascii_case(segment),
+        Part::Name | Part::Rest => true,
+    });
+    if !literals {
+        return None;
+    }
+    let names = parts.iter().zip(segments).filter(|(part, _)| matches!(part, Part::Name | Part::Rest));
+    let mut arguments: Vec<String> = names.map(|(_, segment)| segment.clone()).collect();
+    if open_end {
+        arguments.extend(segments.iter().skip(parts.len()).cloned());
+    }
+    Some(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn segments(path: &str) -> Vec<String> {
+        crate::http::path::segments(path).expect("a canonical path")
+    }
+
+    fn operation(method: Method, path: &str) -> Option<&'static str> {
+        match find(&method, &segments(path)) {
+            Found::Route(route, _) => Some(route.operation),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn literals_match_without_case() {
+        let path = "/SUBSCRIPTIONS/s/resourcegroups/g/Providers/microsoft.batchai/WorkSpaces/w/CLUSTERS/c";
+        assert_eq!(operation(Method::GET, path), Some("Clusters_Get"));
+        assert_eq!(operation(Method::GET, "/subscriptions/s/resourcegroups"), Some("ResourceGroups_List"));
+        let Found::Route(_, names) = find(&Method::GET, &segments(path)) else { panic!("a route") };
+        assert_eq!(names, ["s", "g", "w", "c"]);
+    }
+
+    #[test]
+    fn unknown_paths_and_methods_are_told_apart() {
+        assert!(matches!(find(&Method::GET, &segments("/subscriptions/s/x")), Found::Nothing));
+        match find(&Method::DELETE, &segments("/tenants")) {
+            Found::Methods(methods) => assert_eq!(methods, [Method::GET]),
+            _ => panic!("the path is known"),
+        }
+    }
+
+    #[test]
+    fn a_file_has_a_path_of_any_depth() {
+        let base = "/files/s/g/workspaces/w/experiments/e/jobs/j/u";
+        assert_eq!(operation(Method::GET, &format!("{base}/stdouterr/a/b.txt")), Some("Files_Get"));
+        assert_eq!(operation(Method::GET, base), None);
+        let Found::Route(_, names) = find(&Method::HEAD, &segments(&format!("{base}/a/b"))) else { panic!("a route") };
+        assert_eq!(names, ["s", "g", "w", "e", "j", "u", "a", "b"]);
+    }
+
+    #[test]
+    fn every_route_has_a_permission() {
+        for route in ROUTES {
+            let asks = matches!(route.access, Access::Subscription | Access::Resource(_) | Access::Operation);
+            assert_eq!(asks, !route.action.is_empty(), "{}", route.operation);
+        }
+    }
+
+    #[test]
+    fn the_routes_that_anyone_may_use_are_these() {
+        let open: BTreeSet<String> = ROUTES
+            .iter()
+            .filter(|route| matches!(route.access, Access::Open | Access::Link))
+            .map(|route| format!("{} {}", route.method, route.template.split("/{path").next().unwrap_or_default()))
+            .collect();
+        let file = "/files/{subscriptionId}/{resourceGroupName}/workspaces/{workspaceName}/experiments/{experimentName}/jobs/{jobName}/{jobUid}";
+        let wanted = [
+            format!("GET {file}"),
+            format!("HEAD {file}"),
+            "GET /metadata/endpoints".into(),
+            "GET /healthz".into(),
+            "GET /readyz".into(),
+            "GET /{tenant}/v2.0/.well-known/openid-configuration".into(),
+            "GET /{tenant}/.well-known/openid-configuration".into(),
+            "GET /adfs/{tenant}/v2.0/.well-known/openid-configuration".into(),
+            "GET /{tenant}/discovery/v2.0/keys".into(),
+            "GET /{tenant}/discovery/keys".into(),
+            "POST /{tenant}/oauth2/v2.0/token".into(),
+            "POST /{tenant}/oauth2/token".into(),
+        ];
+        assert_eq!(open, BTreeSet::from(wanted));
+    }
+
+    #[test]
+    fn operation_ids_and_routes_are_unique() {
+        let ids: BTreeSet<&str> = ROUTES.iter().map(|route| route.operation).collect();
+        assert_eq!(ids.len(), ROUTES.len());
+        let lines: BTreeSet<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, expand(route.template))).collect();
+        assert_eq!(lines.len(), ROUTES.len());
+    }
+}

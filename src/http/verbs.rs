@@ -1,0 +1,115 @@
+//! The verbs of the contract, written once for all kinds.
+//!
+//! PUT starts from the version's defaults: what the body leaves out gets its default, never what was stored before. PATCH starts
+//! from the stored resource: what the body leaves out stays. Answers are encoded from what was stored.
+
+use axum::http::StatusCode;
+
+use crate::domain::resource::Envelope;
+use crate::error::{Error, ErrorCode};
+use crate::http::call::{Answer, Call};
+use crate::http::kinds::{Change, Made, Write};
+use crate::http::respond::{empty, json};
+use crate::http::{cursor, etag, operations};
+use crate::id::Kind;
+use crate::service::{ListScope, PageRequest, Put};
+use crate::wire::shapes::ListPage;
+use crate::wire::v2018_05_01::Encode;
+
+/// Most items of a page, and the default.
+///
+/// Source: `maxresults`, openapi 2018-05-01.
+pub(crate) const MAX_RESULTS: u32 = 1000;
+
+/// GET of one resource.
+pub(crate) async fn get<K: Encode>(call: Call) -> Answer {
+    let stored = call.parts.service.get::<K>(call.id()?).await?;
+    entity(StatusCode::OK, &stored)
+}
+
+/// GET of a list: the children of what the path names, or all of a subscription.
+pub(crate) async fn list<K: Encode>(call: Call) -> Answer {
+    let limit = call.query.number("maxresults", 1, MAX_RESULTS, MAX_RESULTS)?;
+    let limit = call.query.number("$top", 1, MAX_RESULTS, limit)?.min(limit);
+    let scope = match call.id() {
+        Ok(id) => ListScope::Parent(id.clone()),
+        Err(_) => ListScope::Subscription(call.subscription()?),
+    };
+    let page = PageRequest { limit, after: cursor::position(&call, "")? };
+    let found = call.parts.service.list::<K>(&scope, &page).await?;
+    let next_link = found.next.as_deref().map(|position| cursor::next_link(&call, "", position)).transpose()?;
+    json(StatusCode::OK, &ListPage { value: found.items.iter().map(K::encode).collect(), next_link })
+}
+
+/// PUT of one resource.
+pub(crate) async fn put<K: Write>(mut call: Call) -> Answer {
+    let new = K::decode(&mut call).await?;
+    check_conditions::<K>(&call, etag::Verb::Put).await?;
+    match (K::put(&call, new).await?, K::MADE) {
+        (Put::Existing(stored), _) => entity(StatusCode::OK, &stored),
+        (Put::Created(stored, _), Made::Answered(status)) => entity(status, &stored),
+        (Put::Created(_, operation), Made::Accepted) => operations::accepted(&call, &operation),
+    }
+}
+
+/// PATCH of one resource.
+pub(crate) async fn patch<K: Change>(mut call: Call) -> Answer {
+    let patch = K::decode_patch(&mut call).await?;
+    check_conditions::<K>(&call, etag::Verb::Other).await?;
+    let stored = match patch {
+        Some(patch) => K::patch(&call, patch).await?,
+        None => call.parts.service.get::<K>(call.id()?).await?,
+    };
+    entity(StatusCode::OK, &stored)
+}
+
+/// DELETE of one resource: 202, or 204 where it did not exist.
+pub(crate) async fn delete<K: Encode>(call: Call) -> Answer {
+    check_conditions::<K>(&call, etag::Verb::Other).await?;
+    let id = call.id()?;
+    match call.parts.service.delete(call.caller()?, id).await? {
+        Some(operation) => operations::accepted(&call, &operation),
+        None => {
+            // The absence of a group is told on every verb but its own: a mistyped group is not a success.
+            let group = id.ancestor(Kind::Group).ok_or_else(|| Error::internal("an id without a group"))?;
+            match K::KIND {
+                Kind::Group => Err(group_absent(group.name())),
+                _ => {
+                    call.parts.service.check_group(&group).await?;
+                    Ok(empty(StatusCode::NO_CONTENT))
+                }
+            }
+        }
+    }
+}
+
+fn group_absent(name: &str) -> Error {
+    Error::new(ErrorCode::ResourceGroupNotFound, format!("Resource group '{name}' could not be found."))
+}
+
+/// One resource as an answer, with its tag.
+pub(crate) fn entity<K: Encode>(status: StatusCode, stored: &Envelope<K>) -> Answer {
+    let mut response = json(status, &K::encode(stored))?;
+    etag::write(response.headers_mut(), stored)?;
+    Ok(response)
+}
+
+/// Preconditions are rare: the resource is read beforehand only where a request sets one.
+async fn check_conditions<K: Encode>(call: &Call, verb: etag::Verb) -> Result<(), Error> {
+    if !etag::has_conditions(&call.headers) {
+        return Ok(());
+    }
+    let present = match call.parts.service.get::<K>(call.id()?).await {
+        Ok(stored) => Some(etag::of(&stored)),
+        Err(error) if is_absence(error.code) => None,
+        Err(error) => return Err(error),
+    };
+    let target = call.id()?.path();
+    etag::check(&call.headers, verb, present.as_deref()).map_err(|error| error.with_target(target))
+}
+
+/// Whether a failure says that a resource or what holds it does not exist.
+pub(crate) fn is_absence(code: ErrorCode) -> bool {
+    use ErrorCode::*;
+    matches!(code, NotFound | ResourceGroupNotFound | WorkspaceNotFound | ClusterNotFound | ExperimentNotFound | JobNotFound)
+}

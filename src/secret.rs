@@ -7,20 +7,12 @@ use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use rand::Rng;
 
+pub use crate::domain::secret::SecretText;
+
 /// Seals and opens with the current key and its predecessors.
 #[derive(Clone)]
 pub struct Sealer {
     keys: Vec<(String, Aes256Gcm)>,
-}
-
-/// Text that is never shown.
-#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
-pub struct SecretText(pub String);
-
-impl std::fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SecretText(..)")
-    }
 }
 
 /// Why something does not open.

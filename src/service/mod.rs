@@ -22,7 +22,6 @@ use crate::domain::machine::Size;
 use crate::domain::operation::Operation;
 use crate::domain::output::{OutputEntry, OutputFile, OutputPlace};
 use crate::domain::resource::{Envelope, Resource};
-use crate::domain::secret::SecretText;
 use crate::domain::workspace::Workspace;
 use crate::error::Error;
 use crate::id::{MachineUid, OperationId, ResourceId, SubscriptionId, TenantId};

@@ -1,12 +1,23 @@
 //! The first start: a tenant, a subscription and someone who owns it.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::auth::keys::{Keys, KeysError};
-use crate::clock::Clock;
-use crate::id::{SubscriptionId, TenantId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::auth::keys::{Keys, KeysError, private_file};
+use crate::auth::password;
+use crate::auth::principal::{next_second, whole_seconds};
+use crate::clock::{Clock, Timestamp};
+use crate::domain::principal::{InstallationIds, Principal};
+use crate::id::{PrincipalId, SubscriptionId, TenantId};
 use crate::secret::SecretText;
 use crate::store::{Store, StoreError};
+
+/// The file in the data folder.
+const FILE: &str = "owner.json";
 
 /// Who owns what in this installation.
 #[derive(Clone, Debug)]
@@ -15,7 +26,9 @@ pub struct Installation {
     pub tenant: TenantId,
     /// The subscription that was made first.
     pub subscription: SubscriptionId,
-    /// The name that its first owner signs in with.
+    /// The object id of its first owner.
+    pub owner: PrincipalId,
+    /// The name that this owner signs in with.
     pub client_id: String,
     /// That owner's secret; `None` where another host made it and this one was not told.
     pub client_secret: Option<SecretText>,
@@ -37,14 +50,135 @@ pub enum InstallError {
     KeyMissing(String),
 }
 
-#[allow(unused_variables, clippy::unimplemented)]
+/// What the file holds.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Owner {
+    tenant_id: TenantId,
+    subscription_id: SubscriptionId,
+    object_id: PrincipalId,
+    client_id: String,
+    client_secret: String,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.client_secret.zeroize();
+    }
+}
+
 impl Installation {
     /// Ensures tenant, subscription and first owner, once for a database: later calls, of any host, answer the same. The owner's
-    /// secret is random; it is kept in a file of `dir` alone.
+    /// secret is random and kept in a file of `dir` alone, which is written before the database is told, so that a start that is cut off
+    /// anywhere is taken up by the next.
     ///
     /// # Errors
     /// [`InstallError`].
     pub async fn ensure(store: &Store, keys: &Keys, dir: &Path, clock: &dyn Clock) -> Result<Installation, InstallError> {
-        unimplemented!()
+        if let Some(missing) = store.sealing_keys_in_use().await?.into_iter().find(|id| !keys.has_sealing_key(id)) {
+            return Err(InstallError::KeyMissing(missing));
+        }
+        let file = dir.join(FILE);
+        let known = read(&file)?;
+        if let Some(ids) = store.find_installation().await? {
+            return Ok(Installation::of(ids, known, file));
+        }
+        let owner = match known {
+            Some(owner) => owner,
+            None => {
+                let owner = Owner::random();
+                write(&file, &owner)?;
+                owner
+            }
+        };
+        let now = clock.now();
+        let ids = owner.ids();
+        let hash = password::hash_generated(&owner.client_secret);
+        let recorded = store.ensure_installation(&ids, &owner.principal(now), &hash, now).await?;
+        Ok(Installation::of(recorded, Some(owner), file))
     }
+
+    /// Gives the first owner another secret, for whoever lost the file: it is written anew in `dir`. Tokens that the owner has are
+    /// refused from then on.
+    ///
+    /// # Errors
+    /// [`InstallError`]. Where the database is away the file may hold a secret that does not count: call again.
+    pub async fn renew_secret(store: &Store, dir: &Path, clock: &dyn Clock) -> Result<Installation, InstallError> {
+        let ids = store.find_installation().await?.ok_or(StoreError::SchemaAbsent)?;
+        let secret = password::generate();
+        let file = dir.join(FILE);
+        let owner = Owner {
+            tenant_id: ids.tenant,
+            subscription_id: ids.subscription,
+            object_id: ids.owner,
+            client_id: ids.client_id.clone(),
+            client_secret: secret.0.clone(),
+        };
+        write(&file, &owner)?;
+        store.replace_secret(ids.owner, &password::hash_generated(&secret.0), next_second(clock.now())).await?;
+        Ok(Installation::of(ids, Some(owner), file))
+    }
+
+    fn of(ids: InstallationIds, known: Option<Owner>, file: PathBuf) -> Installation {
+        let known = known.filter(|owner| owner.client_id == ids.client_id && owner.tenant_id == ids.tenant);
+        Installation {
+            tenant: ids.tenant,
+            subscription: ids.subscription,
+            owner: ids.owner,
+            client_id: ids.client_id,
+            client_secret: known.map(|owner| SecretText(owner.client_secret.clone())),
+            file,
+        }
+    }
+}
+
+impl Owner {
+    fn random() -> Owner {
+        Owner {
+            tenant_id: TenantId(Uuid::new_v4()),
+            subscription_id: SubscriptionId(Uuid::new_v4()),
+            object_id: PrincipalId(Uuid::new_v4()),
+            client_id: Uuid::new_v4().to_string(),
+            client_secret: password::generate().0.clone(),
+        }
+    }
+
+    fn ids(&self) -> InstallationIds {
+        InstallationIds {
+            tenant: self.tenant_id,
+            subscription: self.subscription_id,
+            owner: self.object_id,
+            client_id: self.client_id.clone(),
+        }
+    }
+
+    fn principal(&self, now: Timestamp) -> Principal {
+        Principal {
+            id: self.object_id,
+            tenant: self.tenant_id,
+            client_id: self.client_id.clone(),
+            display_name: "first owner".into(),
+            valid_after: whole_seconds(now),
+            created_at: now,
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Option<Owner>, KeysError> {
+    let failed = |source| KeysError::Io { path: file.to_owned(), source };
+    let opened = match std::fs::File::open(file) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut text = Zeroizing::new(String::new());
+    opened.take(64 * 1024).read_to_string(&mut text).map_err(failed)?;
+    let owner = serde_json::from_str(&text).map_err(|error| failed(std::io::Error::other(error)))?;
+    Ok(Some(owner))
+}
+
+fn write(file: &Path, owner: &Owner) -> Result<(), KeysError> {
+    let failed = |source| KeysError::Io { path: file.to_owned(), source };
+    let text = serde_json::to_vec_pretty(owner).map(Zeroizing::new).map_err(|error| failed(error.into()))?;
+    private_file(file, &text).map_err(failed)
 }

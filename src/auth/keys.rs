@@ -5,8 +5,8 @@
 //!
 //! - `master.key`: what keys for links, agents and list positions are derived from.
 //! - `seal-{id}.key`: seals secrets. Ids sort by time; the last one seals, all open.
-//! - `token-{id}.key`: ES256, signs access tokens. The last one signs, all verify; removing a file retires its key, adding one is a
-//!   rotation. A running server notices either within a minute.
+//! - `token-{id}.key`: ES256, signs access tokens. The last one that is a minute old signs, all verify; removing a file retires its
+//!   key, adding one is a rotation. A running server notices either within a minute.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -20,8 +20,12 @@ use rand::Rng;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::clock::Timestamp;
 use crate::secret::Sealer;
 use crate::sign::Signer;
+
+/// A new token key signs after this time, when every host of the installation has read it. Unit: seconds.
+const KNOWN_TO_ALL: i64 = 60;
 
 /// What all keys are made of: 256 bits.
 type Material = Zeroizing<[u8; 32]>;
@@ -111,7 +115,7 @@ impl Keys {
         self.0.sealing.iter().any(|(known, _)| known == id)
     }
 
-    /// Adds a token key, which signs from now on; those before it still verify. Blocks.
+    /// Adds a token key, which signs from a minute later on; those before it still verify. Blocks.
     ///
     /// # Errors
     /// [`KeysError::Io`].
@@ -145,6 +149,8 @@ pub(crate) struct TokenKeys(Vec<TokenKey>);
 pub(crate) struct TokenKey {
     /// What tokens call it.
     pub(crate) id: String,
+    /// When it was made, as its id tells; 0 where it does not. Unit: seconds since 1970.
+    made_at: i64,
     signing: SigningKey,
     verifying: VerifyingKey,
 }
@@ -156,7 +162,9 @@ impl TokenKeys {
             let path = named(dir, "token", &id);
             let material = read(&path)?;
             let signing = SigningKey::from_slice(material.as_slice()).map_err(|_| KeysError::Malformed(path.clone()))?;
-            let key = TokenKey { id, verifying: *signing.verifying_key(), signing };
+            let made_at = Uuid::try_parse(&id).ok().and_then(|id| id.get_timestamp());
+            let made_at = made_at.and_then(|at| i64::try_from(at.to_unix().0).ok()).unwrap_or_default();
+            let key = TokenKey { id, made_at, verifying: *signing.verifying_key(), signing };
             if !key.verify(b"self-test", &key.sign(b"self-test")) || key.verify(b"another", &key.sign(b"self-test")) {
                 return Err(KeysError::SelfTest(path));
             }
@@ -168,9 +176,9 @@ impl TokenKeys {
         Ok(TokenKeys(keys))
     }
 
-    /// The key that signs.
-    pub(crate) fn current(&self) -> Option<&TokenKey> {
-        self.0.last()
+    /// The key that signs at `now`: the latest that every host has read by then, or the oldest where all are new.
+    pub(crate) fn current(&self, now: Timestamp) -> Option<&TokenKey> {
+        self.0.iter().rev().find(|key| key.made_at + KNOWN_TO_ALL <= now.unix_timestamp()).or_else(|| self.0.first())
     }
 
     /// The key of that id.
@@ -302,4 +310,98 @@ pub(super) fn private_file(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::sign::Purpose;
+
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn folder(name: &str) -> Folder {
+        Folder(std::env::temp_dir().join(format!("batchyard-keys-{}-{name}", std::process::id())))
+    }
+
+    #[test]
+    fn the_same_folder_is_the_same_keys() {
+        let dir = folder("same");
+        let first = Keys::load_or_create(&dir.0).expect("makes");
+        let again = Keys::load_or_create(&dir.0).expect("reads");
+        let proof = first.signer().sign(Purpose::Link, &[b"x"]);
+        assert!(again.signer().verify(Purpose::Link, &[b"x"], &proof));
+        let owner = Uuid::from_u128(1);
+        let sealed = first.sealer().seal(owner, "f", b"secret").expect("seals");
+        assert!(again.has_sealing_key(&sealed.key_id));
+        assert_eq!(again.sealer().open(owner, "f", &sealed).expect("opens"), b"secret");
+        for entry in fs::read_dir(&dir.0).expect("lists") {
+            let metadata = entry.expect("reads").metadata().expect("has");
+            assert_eq!(metadata.permissions().mode() & 0o077, 0);
+        }
+        assert_eq!(fs::metadata(&dir.0).expect("has").permissions().mode() & 0o777, 0o700);
+        assert!(!format!("{first:?}").contains("master:"), "keys do not print");
+    }
+
+    #[test]
+    fn several_starts_at_once_agree() {
+        let dir = folder("race");
+        let proofs: Vec<String> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let keys = Keys::load_or_create(&dir.0).expect("makes or reads");
+                        keys.signer().sign(Purpose::Agent, &[b"x"])
+                    })
+                })
+                .collect();
+            starts.into_iter().map(|start| start.join().expect("ends")).collect()
+        });
+        assert!(proofs.windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(list(&dir.0, "token").expect("lists").len(), 1);
+    }
+
+    #[test]
+    fn rotation_overlaps_and_a_removed_key_is_retired() {
+        let dir = folder("rotate");
+        let (one, two) = (Keys::load_or_create(&dir.0).expect("makes"), Keys::load_or_create(&dir.0).expect("reads"));
+        let soon = crate::clock::Clock::now(&crate::clock::SystemClock);
+        let later = soon + std::time::Duration::from_secs(KNOWN_TO_ALL.unsigned_abs() + 1);
+        let old = one.tokens().current(soon).expect("has one").id.clone();
+        let new = one.rotate_token_key().expect("rotates");
+        assert_eq!(one.tokens().current(soon).expect("has one").id, old, "other hosts do not know the new one yet");
+        assert_eq!(one.tokens().current(later).expect("has one").id, new);
+        assert!(one.tokens().find(&old).is_some(), "tokens of the former key verify");
+        assert!(two.tokens().find(&new).is_none());
+        two.reload().expect("reads");
+        assert!(two.tokens().find(&new).is_some(), "another host learns of it");
+        fs::remove_file(named(&dir.0, "token", &old)).expect("removes");
+        two.reload().expect("reads");
+        assert!(two.tokens().find(&old).is_none());
+        fs::remove_file(named(&dir.0, "token", &new)).expect("removes");
+        assert!(two.reload().is_err(), "an empty folder, such as one that was unmounted, changes nothing");
+        assert!(two.tokens().find(&new).is_some());
+    }
+
+    #[test]
+    fn exposed_and_malformed_files_are_named() {
+        let dir = folder("bad");
+        Keys::load_or_create(&dir.0).expect("makes");
+        let master = dir.0.join("master.key");
+        fs::set_permissions(&master, fs::Permissions::from_mode(0o644)).expect("changes");
+        let error = Keys::load_or_create(&dir.0).expect_err("refuses");
+        assert!(matches!(&error, KeysError::Exposed(path) if *path == master));
+        fs::set_permissions(&master, fs::Permissions::from_mode(0o600)).expect("changes");
+        for wrong in ["", "abc", &"g".repeat(64), &"+1".repeat(32), &"a".repeat(66)] {
+            fs::write(&master, wrong).expect("writes");
+            assert!(matches!(Keys::load_or_create(&dir.0), Err(KeysError::Malformed(path)) if path == master), "{wrong}");
+        }
+    }
 }

@@ -1,20 +1,53 @@
 //! Who is asking, and whether they may.
 //!
 //! In: the `Authorization` header, an action and a scope. Out: a [`Caller`] or a refusal with the published text. The decision is
-//! pure; keys and rows are read at the edge.
+//! pure (`token`, `role`); keys and rows are read at the edge, here, and remembered for a few seconds. There is no switch that turns
+//! this off, and no header but `Authorization` says who a caller is.
 
+mod audience;
+mod guess;
 mod install;
+mod issuer;
 mod keys;
+mod password;
+mod principal;
+mod role;
+mod token;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::error::Error;
-use crate::id::{PrincipalId, TenantId};
+use moka::sync::Cache;
+use sha2::{Digest, Sha256};
+use time::macros::format_description;
+
+use crate::auth::audience::Audiences;
+use crate::auth::guess::Guesses;
+use crate::auth::keys::TokenKeys;
+use crate::auth::token::{Refused, Verified};
+use crate::clock::{Clock, Timestamp};
+use crate::domain::principal::{Grant, Principal};
+use crate::error::{Error, ErrorCode};
+use crate::id::{PrincipalId, SubscriptionId, TenantId};
 use crate::store::Store;
 
 pub use install::{InstallError, Installation};
+pub use issuer::{TokenRefused, TokenRequest};
 pub use keys::{Keys, KeysError};
+pub use password::MIN_CHOSEN;
+pub use principal::{NewPrincipal, Secret};
+
+/// How long a principal, its roles and a subscription's tenant are remembered: what is taken away works for this long at most.
+const REMEMBER: Duration = Duration::from_secs(5);
+
+/// Most tokens, principals and subscriptions that are remembered, of each.
+const REMEMBERED: u64 = 10_000;
+
+/// The key folder is read again after this: what another host added or a person removed counts from then on.
+const RELOAD: Duration = Duration::from_secs(45);
+
+/// A token of an unknown key reads the key folder again, but not more often than this.
+const RELOAD_UNKNOWN: Duration = Duration::from_secs(5);
 
 /// What [`Auth`] is made of.
 pub struct Parts {
@@ -42,75 +75,250 @@ pub struct Caller {
     pub client_id: String,
 }
 
-/// Verifies tokens and decides permissions.
+/// Verifies tokens, decides permissions and issues tokens. Clones share what they remember.
 #[derive(Clone)]
 pub struct Auth {
-    parts: Arc<Parts>,
+    inner: Arc<Inner>,
 }
 
-#[allow(unused_variables, clippy::unimplemented, missing_docs)]
+struct Inner {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    keys: Keys,
+    keys_read_at: Mutex<Timestamp>,
+    tenant: TenantId,
+    audiences: Audiences,
+    /// By SHA-256 of the token, so that a request costs no signature check; no token is kept.
+    verified: Cache<[u8; 32], Arc<Verified>>,
+    principals: Cache<PrincipalId, Option<Arc<Known>>>,
+    tenants: Cache<SubscriptionId, Option<TenantId>>,
+    guesses: Guesses,
+    /// Comparisons of chosen secrets, which are slow on purpose, under way at once.
+    slow: tokio::sync::Semaphore,
+}
+
+/// A principal as remembered.
+struct Known {
+    principal: Principal,
+    grants: Vec<Grant>,
+}
+
 impl Auth {
     /// The built-in issuer and the roles of these parts.
     pub fn new(parts: Parts) -> Auth {
-        Auth { parts: Arc::new(parts) }
+        let Parts { store, clock, keys, tenant, hosts } = parts;
+        let remember = || Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBER);
+        let inner = Inner {
+            keys_read_at: Mutex::new(clock.now()),
+            store,
+            clock,
+            keys,
+            tenant,
+            audiences: Audiences::new(&hosts),
+            verified: Cache::builder().max_capacity(REMEMBERED).time_to_live(token::LIFE).build(),
+            principals: remember().build(),
+            tenants: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBER).build(),
+            guesses: Guesses::new(),
+            slow: tokio::sync::Semaphore::new(2),
+        };
+        Auth { inner: Arc::new(inner) }
     }
 
+    /// Who sent this `Authorization` header.
+    ///
     /// # Errors
-    /// `AuthenticationFailed`, `ExpiredAuthenticationToken`, `InvalidAuthenticationToken`.
+    /// `AuthenticationFailed`, `ExpiredAuthenticationToken`, `InvalidAuthenticationToken` with the published texts;
+    /// `ServiceUnavailable` where the store is away.
     pub async fn authenticate(&self, authorization: Option<&str>) -> Result<Caller, Error> {
-        unimplemented!()
+        let token = bearer(authorization)?;
+        let now = self.inner.clock.now();
+        let verified = self.verify(token, now).await.map_err(|refused| unauthenticated(&refused, now))?;
+        let unknown = || unauthenticated(&Refused::Invalid("its subject is not known"), now);
+        let known = self.principal(verified.principal).await?.ok_or_else(unknown)?;
+        let principal = &known.principal;
+        if principal.tenant != verified.tenant {
+            return Err(unknown());
+        }
+        if verified.issued_at < principal.valid_after.unix_timestamp() {
+            return Err(unauthenticated(&Refused::Invalid("it was revoked"), now));
+        }
+        Ok(Caller { principal: principal.id, tenant: principal.tenant, client_id: principal.client_id.clone() })
     }
 
     /// Whether `caller` may do `action` (for example `Microsoft.BatchAI/workspaces/read`) at the scope of `key`: a lower-case path of a
     /// subscription, group or resource.
     ///
     /// # Errors
-    /// `InvalidAuthenticationTokenTenant` and `AuthorizationFailed` with the published texts; `SubscriptionNotFound`.
+    /// `InvalidAuthenticationTokenTenant` and `AuthorizationFailed` with the published texts; `SubscriptionNotFound`;
+    /// `ServiceUnavailable` where the store is away.
     pub async fn authorize(&self, caller: &Caller, action: &str, key: &str) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Answers a token request: the form's fields → a JSON document, or what becomes an OAuth error document.
-    pub async fn token(&self, request: TokenRequest) -> Result<serde_json::Value, TokenRefused> {
-        unimplemented!()
-    }
-
-    /// `/.well-known/openid-configuration` for `base` (scheme and host) and a tenant segment as the client wrote it.
-    pub fn openid_configuration(&self, base: &str, tenant: &str) -> serde_json::Value {
-        unimplemented!()
-    }
-
-    /// The public keys.
-    pub fn jwks(&self) -> serde_json::Value {
-        unimplemented!()
+        let subscription = key
+            .strip_prefix("/subscriptions/")
+            .and_then(|rest| uuid::Uuid::try_parse(rest.split('/').next().unwrap_or_default()).ok())
+            .map(SubscriptionId)
+            .ok_or_else(|| unauthorized(caller, action, key))?;
+        let tenant = self.tenant_of(subscription).await?.ok_or_else(|| {
+            Error::new(ErrorCode::SubscriptionNotFound, format!("The subscription '{subscription}' could not be found."))
+        })?;
+        if tenant != caller.tenant {
+            return Err(wrong_tenant(caller.tenant, tenant));
+        }
+        let permitted = self.principal(caller.principal).await?.is_some_and(|known| role::permits(&known.grants, action, key));
+        if permitted { Ok(()) } else { Err(unauthorized(caller, action, key)) }
     }
 
     /// The installation's own tenant.
     pub fn tenant(&self) -> TenantId {
-        self.parts.tenant
+        self.inner.tenant
+    }
+
+    async fn verify(&self, token: &str, now: Timestamp) -> Result<Arc<Verified>, Refused> {
+        self.reload_keys_after(RELOAD, now).await;
+        let mut keys = self.inner.keys.tokens();
+        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        if let Some(verified) = self.inner.verified.get(&digest)
+            && keys.find(&verified.key_id).is_some()
+        {
+            verified.check_time(now)?;
+            return Ok(verified);
+        }
+        let verify = |keys: &TokenKeys| token::verify(keys, &self.inner.audiences, token, now);
+        let verified = match verify(&keys) {
+            Err(Refused::UnknownKey) if self.reload_keys_after(RELOAD_UNKNOWN, now).await => {
+                keys = self.inner.keys.tokens();
+                verify(&keys)
+            }
+            result => result,
+        }?;
+        let verified = Arc::new(verified);
+        self.inner.verified.insert(digest, Arc::clone(&verified));
+        Ok(verified)
+    }
+
+    /// Reads the key folder again if the last time is longer ago. Answers whether it did. A folder that cannot be read leaves the keys
+    /// as they are.
+    async fn reload_keys_after(&self, pause: Duration, now: Timestamp) -> bool {
+        {
+            let mut read_at = self.inner.keys_read_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if now - *read_at < pause {
+                return false;
+            }
+            *read_at = now;
+        }
+        let keys = self.inner.keys.clone();
+        match tokio::task::spawn_blocking(move || keys.reload()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "the key folder cannot be read again"),
+            Err(error) => tracing::error!(%error, "reading the key folder again was cut off"),
+        }
+        true
+    }
+
+    async fn principal(&self, id: PrincipalId) -> Result<Option<Arc<Known>>, Error> {
+        if let Some(known) = self.inner.principals.get(&id) {
+            return Ok(known);
+        }
+        let found = self.inner.store.find_principal(id).await?;
+        let known = found.map(|(principal, grants)| Arc::new(Known { principal, grants }));
+        self.inner.principals.insert(id, known.clone());
+        Ok(known)
+    }
+
+    async fn tenant_of(&self, subscription: SubscriptionId) -> Result<Option<TenantId>, Error> {
+        if let Some(tenant) = self.inner.tenants.get(&subscription) {
+            return Ok(tenant);
+        }
+        let tenant = self.inner.store.find_tenant(subscription).await?;
+        // What does not exist is asked for again: names at random must not push out what does.
+        if tenant.is_some() {
+            self.inner.tenants.insert(subscription, tenant);
+        }
+        Ok(tenant)
     }
 }
 
-/// A token request of the client-credentials grant.
-#[derive(Clone)]
-pub struct TokenRequest {
-    /// The tenant segment of the path; `adfs` for the ADFS-style path.
-    pub tenant: String,
-    /// `grant_type`, `client_id`, `client_secret`, `scope`, `resource` as sent in the form.
-    pub form: std::collections::BTreeMap<String, String>,
-    /// The peer's address, for the limit on guessing.
-    pub peer: std::net::IpAddr,
+/// The token of a header.
+///
+/// Source of the texts: recorded answers of Azure Resource Manager.
+fn bearer(authorization: Option<&str>) -> Result<&str, Error> {
+    let failed = |message: &str| Error::new(ErrorCode::AuthenticationFailed, message);
+    let header = authorization.ok_or_else(|| failed("Authentication failed. The 'Authorization' header is missing."))?;
+    let invalid = || failed("Authentication failed. The 'Authorization' header is not present or provided in an invalid format.");
+    let (scheme, token) = header.split_once(' ').ok_or_else(invalid)?;
+    let token = token.trim_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.contains(|c: char| !c.is_ascii_graphic()) {
+        return Err(invalid());
+    }
+    Ok(token)
 }
 
-/// An OAuth refusal.
-#[derive(Clone, Debug)]
-pub struct TokenRefused {
-    /// 400, 401, 429 or, where the store is away, 503.
-    pub status: u16,
-    /// `invalid_client`, `invalid_request`, `unsupported_grant_type`, ...
-    pub error: &'static str,
-    /// One sentence.
-    pub description: String,
-    /// When it is worth trying again.
-    pub retry_after: Option<std::time::Duration>,
+/// Source of the texts: recorded answers of Azure Resource Manager.
+fn unauthenticated(refused: &Refused, now: Timestamp) -> Error {
+    match refused {
+        Refused::Expired(at) => {
+            let at = Timestamp::from_unix_timestamp(*at).map(published).unwrap_or_default();
+            let now = published(now);
+            let message = format!("The access token expiry UTC time '{at}' is earlier than current UTC time '{now}'.");
+            Error::new(ErrorCode::ExpiredAuthenticationToken, message)
+        }
+        Refused::UnknownKey => unauthenticated(&Refused::Invalid("its signature does not verify"), now),
+        Refused::Invalid(why) => {
+            Error::new(ErrorCode::InvalidAuthenticationToken, format!("The received access token is not valid: {why}."))
+        }
+    }
+}
+
+/// A time as those texts write it: `1/31/2026 3:04:05 PM`.
+fn published(at: Timestamp) -> String {
+    at.format(format_description!(
+        "[month padding:none]/[day padding:none]/[year] [hour repr:12 padding:none]:[minute]:[second] [period case:upper]"
+    ))
+    .unwrap_or_default()
+}
+
+fn unauthorized(caller: &Caller, action: &str, key: &str) -> Error {
+    let message = format!(
+        "The client '{}' with object id '{}' does not have authorization to perform action '{action}' over scope '{key}' or the scope \
+         is invalid. If access was recently granted, please refresh your credentials.",
+        caller.client_id, caller.principal
+    );
+    Error::new(ErrorCode::AuthorizationFailed, message)
+}
+
+fn wrong_tenant(tenant: TenantId, of_subscription: TenantId) -> Error {
+    let message = format!(
+        "The access token is from the wrong issuer '{}'. It must match the tenant '{}' associated with this subscription. Please use \
+         the authority (URL) '/{of_subscription}' to get the token.",
+        token::issuer(tenant),
+        token::issuer(of_subscription),
+    );
+    Error::new(ErrorCode::InvalidAuthenticationTokenTenant, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_has_a_scheme_and_one_token() {
+        assert_eq!(bearer(Some("Bearer abc.def")).expect("parses"), "abc.def");
+        assert_eq!(bearer(Some("bearer  abc")).expect("parses"), "abc");
+        let missing = bearer(None).expect_err("missing");
+        assert_eq!(missing.message, "Authentication failed. The 'Authorization' header is missing.");
+        for wrong in ["", "Bearer", "Bearer ", "Basic abc", "abc", "Bearer a b", "Bearer a\tb", "SharedKey a:b"] {
+            assert_eq!(bearer(Some(wrong)).expect_err(wrong).code, ErrorCode::AuthenticationFailed, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_as_published() {
+        let at = Timestamp::from_unix_timestamp(1_769_872_445).expect("is a time");
+        assert_eq!(published(at), "1/31/2026 3:14:05 PM");
+        let error = unauthenticated(&Refused::Expired(0), at);
+        assert_eq!(error.code, ErrorCode::ExpiredAuthenticationToken);
+        assert_eq!(
+            error.message,
+            "The access token expiry UTC time '1/1/1970 12:00:00 AM' is earlier than current UTC time '1/31/2026 3:14:05 PM'."
+        );
+    }
 }

@@ -10,6 +10,7 @@ pub mod job;
 pub mod machine;
 pub mod operation;
 pub mod output;
+pub mod principal;
 pub mod report;
 pub mod resource;
 pub mod secret;

@@ -9,6 +9,7 @@ mod error;
 mod lease;
 pub(crate) mod machine;
 mod output;
+mod principal;
 mod secret;
 mod snapshot;
 

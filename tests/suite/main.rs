@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+mod auth;
 mod edge;
 mod embedded;
 #[path = "../support/postgres.rs"]

@@ -1,0 +1,227 @@
+//! Who may sign in, what roles they hold, and which installation this database is of.
+
+use sqlx::types::Json;
+
+use crate::clock::Timestamp;
+use crate::domain::principal::{Grant, InstallationIds, Principal, Role};
+use crate::id::{PrincipalId, SubscriptionId, TenantId};
+use crate::store::{Store, StoreError};
+
+/// The setting that holds [`InstallationIds`].
+const INSTALLATION: &str = "installation";
+
+impl Store {
+    /// A principal and the hash of its secret, by the name that it signs in with.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn find_sign_in(&self, client_id: &str) -> Result<Option<(Principal, String)>, StoreError> {
+        let row = sqlx::query!(
+            "select id, tenant_id, client_id, display_name, secret_hash, valid_after, created_at
+            from batchyard.principal
+            where client_id = $1",
+            client_id,
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| {
+            let principal = Principal {
+                id: PrincipalId(row.id),
+                tenant: TenantId(row.tenant_id),
+                client_id: row.client_id,
+                display_name: row.display_name,
+                valid_after: row.valid_after,
+                created_at: row.created_at,
+            };
+            (principal, row.secret_hash)
+        }))
+    }
+
+    /// A principal and what it may do.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Unreadable` where a role is not known here.
+    pub async fn find_principal(&self, id: PrincipalId) -> Result<Option<(Principal, Vec<Grant>)>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select p.tenant_id, p.client_id, p.display_name, p.valid_after, p.created_at, r.role as "role?", r.scope as "scope?"
+            from batchyard.principal p
+            left join batchyard.role_assignment r on r.principal_id = p.id
+            where p.id = $1
+            order by r.scope, r.role"#,
+            id.0,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let Some(first) = rows.first() else { return Ok(None) };
+        let principal = Principal {
+            id,
+            tenant: TenantId(first.tenant_id),
+            client_id: first.client_id.clone(),
+            display_name: first.display_name.clone(),
+            valid_after: first.valid_after,
+            created_at: first.created_at,
+        };
+        let mut grants = Vec::new();
+        for row in rows {
+            if let (Some(role), Some(scope)) = (row.role, row.scope) {
+                let role = Role::find(&role).ok_or_else(|| StoreError::unreadable("role", role))?;
+                grants.push(Grant { role, scope });
+            }
+        }
+        Ok(Some((principal, grants)))
+    }
+
+    /// Adds a principal that holds `grants`, in one transaction.
+    ///
+    /// # Errors
+    /// `Constraint` (`principal_client_id_key`) where the name is taken; `Unavailable`.
+    pub async fn create_principal(&self, new: &Principal, secret_hash: &str, grants: &[Grant]) -> Result<(), StoreError> {
+        let mut transaction = self.pool().begin().await?;
+        insert_principal(&mut transaction, new, secret_hash, grants).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Gives a principal another secret and refuses its tokens issued before `valid_after`. Answers whether there is one.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn replace_secret(&self, id: PrincipalId, secret_hash: &str, valid_after: Timestamp) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "update batchyard.principal
+            set secret_hash = $2, valid_after = greatest(valid_after, $3)
+            where id = $1",
+            id.0,
+            secret_hash,
+            valid_after,
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Refuses a principal's tokens issued before `valid_after`. Answers whether there is one.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn revoke_tokens(&self, id: PrincipalId, valid_after: Timestamp) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "update batchyard.principal
+            set valid_after = greatest(valid_after, $2)
+            where id = $1",
+            id.0,
+            valid_after,
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// The directory that a subscription is in.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn find_tenant(&self, subscription: SubscriptionId) -> Result<Option<TenantId>, StoreError> {
+        let tenant = sqlx::query_scalar!("select tenant_id from batchyard.subscription where id = $1", subscription.0)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(tenant.map(TenantId))
+    }
+
+    /// What this installation is called, once it was made.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Unreadable`.
+    pub async fn find_installation(&self) -> Result<Option<InstallationIds>, StoreError> {
+        let value = sqlx::query_scalar!("select value from batchyard.setting where name = $1", INSTALLATION)
+            .fetch_optional(self.pool())
+            .await?;
+        value.map(|value| serde_json::from_value(value).map_err(|e| StoreError::unreadable("installation", e))).transpose()
+    }
+
+    /// Records the installation with its subscription and `owner`, unless there is one already. Answers what is recorded.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Unreadable`.
+    pub async fn ensure_installation(
+        &self,
+        ids: &InstallationIds,
+        owner: &Principal,
+        secret_hash: &str,
+        now: Timestamp,
+    ) -> Result<InstallationIds, StoreError> {
+        let mut transaction = self.pool().begin().await?;
+        // Waits for another server that is doing the same, and then finds its row.
+        let inserted = sqlx::query!(
+            "insert into batchyard.setting (name, value)
+            values ($1, $2)
+            on conflict on constraint setting_pkey do nothing",
+            INSTALLATION,
+            Json(ids) as _,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if inserted.rows_affected() == 0 {
+            transaction.rollback().await?;
+            let found = self.find_installation().await?;
+            return found.ok_or_else(|| StoreError::unreadable("installation", "it was removed while it was read"));
+        }
+        sqlx::query!(
+            "insert into batchyard.subscription (id, tenant_id, display_name, created_at)
+            values ($1, $2, 'batchyard', $3)",
+            ids.subscription.0,
+            ids.tenant.0,
+            now,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        let scope = format!("/subscriptions/{}", ids.subscription);
+        insert_principal(&mut transaction, owner, secret_hash, &[Grant { role: Role::Owner, scope }]).await?;
+        transaction.commit().await?;
+        Ok(ids.clone())
+    }
+
+    /// The ids of all keys that something stored is sealed with.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn sealing_keys_in_use(&self) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar!("select distinct key_id from batchyard.secret order by key_id").fetch_all(self.pool()).await?)
+    }
+}
+
+async fn insert_principal(
+    connection: &mut sqlx::PgConnection,
+    new: &Principal,
+    secret_hash: &str,
+    grants: &[Grant],
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into batchyard.principal (id, tenant_id, client_id, display_name, secret_hash, valid_after, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7)",
+        new.id.0,
+        new.tenant.0,
+        new.client_id,
+        new.display_name,
+        secret_hash,
+        new.valid_after,
+        new.created_at,
+    )
+    .execute(&mut *connection)
+    .await?;
+    let ids: Vec<uuid::Uuid> = grants.iter().map(|_| uuid::Uuid::now_v7()).collect();
+    let roles: Vec<String> = grants.iter().map(|grant| grant.role.as_str().to_owned()).collect();
+    let scopes: Vec<String> = grants.iter().map(|grant| grant.scope.clone()).collect();
+    sqlx::query!(
+        "insert into batchyard.role_assignment (id, principal_id, role, scope, created_at)
+        select id, $2, role, scope, $5
+        from unnest($1::uuid[], $3::text[], $4::text[]) as t (id, role, scope)",
+        &ids,
+        new.id.0,
+        &roles,
+        &scopes,
+        new.created_at,
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}

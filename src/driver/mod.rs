@@ -4,6 +4,7 @@
 pub mod conformance;
 pub mod fake;
 pub mod faulty;
+pub mod local;
 pub mod sizes;
 
 use std::sync::Arc;

@@ -1,0 +1,352 @@
+//! The steps of making and unmaking one node, and of telling whether one lives. All of it blocks; what enters namespaces runs in
+//! a thread that ends with the call.
+//!
+//! Whoever changes a node holds its folder, so that calls at once, also of other servers, follow each other. A node exists as long
+//! as its folder does; the folder is made first and removed last.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FlockOperation;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use crate::domain::bootstrap::{AgentBootstrap, Isolation, ServerAddress};
+use crate::domain::machine::{MachineSpec, Observed, Presence};
+use crate::driver::local::cgroup::{Cgroups, NodeGroups};
+use crate::driver::local::layout::{self, NodeFolder, NodeSpec, at, is_host_name, is_machine_name};
+use crate::driver::local::lock::{FolderLock, is_held, make_folder};
+use crate::driver::local::network::{self, Networks};
+use crate::driver::local::process::{kill_all, list_marked};
+use crate::driver::local::remove::{remove_contents, remove_tree};
+use crate::driver::local::start::{NODE_VARIABLE, start};
+use crate::driver::local::watch::Processes;
+
+/// Longest time from the signal to the end of everything in a node.
+const END: Duration = Duration::from_secs(15);
+
+/// Host folders that a node sees, where they are folders; links among them are made as they are on the host.
+pub(super) const LAYERED: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt"];
+
+/// What all nodes of this installation share.
+pub(super) struct Host {
+    /// The folders of nodes.
+    pub(super) nodes: PathBuf,
+    pub(super) isolation: Isolation,
+    pub(super) sockets: PathBuf,
+    pub(super) share: Option<PathBuf>,
+    pub(super) hidden: Vec<PathBuf>,
+    /// This program, also when its file was replaced since.
+    pub(super) binary: PathBuf,
+    /// What first processes start instead of the agent.
+    pub(super) program: Option<Vec<String>>,
+    /// The folder that every node's `/etc` is a layer over.
+    pub(super) base_etc: PathBuf,
+    pub(super) cgroups: Cgroups,
+    pub(super) networks: Networks,
+    pub(super) processes: Processes,
+}
+
+impl Host {
+    fn folder(&self, machine: &str) -> NodeFolder {
+        NodeFolder::new(self.nodes.join(machine))
+    }
+
+    /// Makes a node where there is none, and anew where a dead one is.
+    ///
+    /// # Errors
+    /// Then nothing of the node runs, but for a first process that another server is starting right now.
+    pub(super) fn ensure(&self, spec: &MachineSpec) -> io::Result<Observed> {
+        if !is_machine_name(&spec.name) || !is_host_name(&spec.node_id) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the machine's name or node id is not one"));
+        }
+        let folder = self.folder(&spec.name);
+        let _held = FolderLock::make(folder.path())?;
+        match self.inspect_held(&spec.name) {
+            (Presence::Present, address) => return Ok(observed(&spec.name, Presence::Present, address)),
+            // Started by a server that died before it was ready.
+            (Presence::Unknown, _) => return Err(io::Error::new(io::ErrorKind::WouldBlock, "the node is half made and runs")),
+            (Presence::Absent, _) => {}
+        }
+        self.processes.remove(&spec.name);
+        remove_contents(folder.path(), &[])?;
+        match self.make(spec, &folder) {
+            Ok(address) => Ok(observed(&spec.name, Presence::Present, Some(address))),
+            Err(error) => {
+                // The next call begins at nothing; what cannot be removed now is found by `list`.
+                if let Err(left) = self.unmake(&spec.name, &folder) {
+                    tracing::warn!(machine.name = spec.name, error = %left, "a node that was not made left something");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn make(&self, machine: &MachineSpec, folder: &NodeFolder) -> io::Result<Ipv4Addr> {
+        let address = self.networks.with(machine.cluster, |n| n.take_address(&machine.name, &machine.node_id))?;
+        let groups = match self.isolation {
+            Isolation::Namespaces => self.cgroups.make(&machine.name, &machine.size)?,
+            Isolation::ProcessGroup => NodeGroups::default(),
+        };
+        let bootstrap = self.bootstrap(machine, folder, &groups);
+        let spec = self.spec(machine, folder, address, groups);
+        layout::write_json(&folder.bootstrap(), &bootstrap)?;
+        layout::write_json(&folder.spec(), &spec)?;
+        let lock = lock_alive(folder)?;
+
+        let mut starting = match self.isolation {
+            Isolation::ProcessGroup => start(&self.binary, folder, &spec, &lock, None)?,
+            Isolation::Namespaces => self.networks.with(machine.cluster, |network| {
+                if let Some(fabric) = network.find_fabric() {
+                    return start(&self.binary, folder, &spec, &lock, Some(fabric.as_fd()));
+                }
+                // Nobody else may look for the new fabric before the first process can be found to hold it.
+                let fabric = network.make_fabric()?;
+                let mut starting = start(&self.binary, folder, &spec, &lock, Some(fabric.as_fd()))?;
+                if let Err(error) = starting.wait_written() {
+                    end_child(&mut starting.child);
+                    return Err(error);
+                }
+                Ok(starting)
+            })?,
+        };
+        drop(lock);
+        if let Err(error) = starting.wait_ready() {
+            end_child(&mut starting.child);
+            return Err(error);
+        }
+        let process = folder.find_running().and_then(|running| running.identity.open());
+        let process = process.ok_or_else(|| io::Error::other("the first process ended at once"))?;
+        self.processes.add(&machine.name, process, address, Some(starting.child))?;
+        Ok(address)
+    }
+
+    fn bootstrap(&self, machine: &MachineSpec, folder: &NodeFolder, groups: &NodeGroups) -> AgentBootstrap {
+        let inside = |name: &str| PathBuf::from(layout::PRIVATE).join(name);
+        let (server, state_dir, tasks_root, job_user) = match self.isolation {
+            Isolation::Namespaces => {
+                (inside("sockets"), layout::STATE.into(), layout::TASKS_ROOT.into(), Some(layout::job_user()))
+            }
+            Isolation::ProcessGroup => (self.sockets.clone(), folder.state(), folder.tasks(), None),
+        };
+        AgentBootstrap {
+            machine: machine.name.clone(),
+            node_id: machine.node_id.clone(),
+            join_token: machine.bootstrap.join_token.clone(),
+            server: ServerAddress::Sockets(server),
+            isolation: self.isolation,
+            state_dir,
+            tasks_root,
+            shares: self.share.iter().map(|_| layout::SHARE.to_owned()).collect(),
+            job_user,
+            job_groups: groups.jobs.iter().map(|(name, _)| inside("cgroup").join(name)).collect(),
+        }
+    }
+
+    fn spec(&self, machine: &MachineSpec, folder: &NodeFolder, address: Ipv4Addr, groups: NodeGroups) -> NodeSpec {
+        let (binary, bootstrap, home) = match self.isolation {
+            Isolation::Namespaces => (format!("{}/batchyard", layout::PRIVATE), format!("{}/bootstrap.json", layout::PRIVATE), "/root".into()),
+            Isolation::ProcessGroup => {
+                (self.binary.display().to_string(), folder.bootstrap().display().to_string(), folder.path().display().to_string())
+            }
+        };
+        let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        NodeSpec {
+            machine: machine.name.clone(),
+            node_id: machine.node_id.clone(),
+            cluster: machine.cluster,
+            isolation: self.isolation,
+            address,
+            program: self.program.clone().unwrap_or_else(|| vec![binary, "agent".to_owned(), bootstrap]),
+            environment: vec![
+                text("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+                text("LANG", "C.UTF-8"),
+                text("HOME", &home),
+                // Where no namespace tells who belongs to the node, this does.
+                text(NODE_VARIABLE, &folder.path().display().to_string()),
+            ],
+            groups: groups.init,
+            job_groups: groups.jobs,
+            layered: LAYERED.iter().map(PathBuf::from).collect(),
+            base_etc: self.base_etc.clone(),
+            hidden: self.hidden.clone(),
+            sockets: self.sockets.clone(),
+            share: self.share.clone(),
+            cluster_folder: self.networks.shared_folder(machine.cluster),
+            admin_user: machine.admin_user.clone(),
+        }
+    }
+
+    /// Unmakes a node. None of that name is no error.
+    ///
+    /// # Errors
+    /// Something of it is left, its folder at least.
+    pub(super) fn delete(&self, machine: &str) -> io::Result<()> {
+        if !is_machine_name(machine) {
+            return Ok(());
+        }
+        let folder = self.folder(machine);
+        match FolderLock::find(folder.path())? {
+            Some(_held) => self.unmake(machine, &folder),
+            None => Ok(()),
+        }
+    }
+
+    fn unmake(&self, machine: &str, folder: &NodeFolder) -> io::Result<()> {
+        let deadline = Instant::now() + END;
+        let spec = folder.find_spec();
+        // Found before the node's own first process, which may be the last to hold it, is ended.
+        let fabric = match &spec {
+            Some(spec) if spec.isolation == Isolation::Namespaces => {
+                self.networks.with(spec.cluster, |network| Ok(network.find_fabric()))?
+            }
+            _ => None,
+        };
+        self.end(machine, folder, deadline)?;
+        self.processes.remove(machine);
+        if let Some(spec) = spec {
+            if let Some(fabric) = fabric {
+                network::unplug(fabric.as_fd(), spec.address)?;
+            }
+            self.networks.with(spec.cluster, |network| network.release_address(machine))?;
+        }
+        self.cgroups.remove(machine, deadline)?;
+        remove_tree(folder.path())
+    }
+
+    /// Ends everything of a node and waits until nothing of it runs.
+    fn end(&self, machine: &str, folder: &NodeFolder, deadline: Instant) -> io::Result<()> {
+        let spec = folder.find_spec();
+        let plain = spec.is_some_and(|spec| spec.isolation == Isolation::ProcessGroup);
+        if let Some(process) = folder.find_running().and_then(|running| running.identity.open()) {
+            // In a namespace the kernel ends all others first. A plain one goes first, so that it starts nothing again.
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+            wait_end(&process, deadline)?;
+        } else if is_held(&folder.alive()) && self.cgroups.is_empty(machine) && !plain {
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "its first process is only just starting"));
+        }
+        self.cgroups.kill(machine, deadline)?;
+        if plain { end_marked(folder, deadline) } else { Ok(()) }
+    }
+
+    /// Every node of this installation.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub(super) fn list(&self) -> io::Result<Vec<Observed>> {
+        let live = self.processes.list_live()?;
+        let mut all = Vec::new();
+        let mut names = HashSet::new();
+        for entry in std::fs::read_dir(&self.nodes).map_err(at("read", &self.nodes))? {
+            let Ok(name) = entry.map_err(at("read", &self.nodes))?.file_name().into_string() else { continue };
+            if !is_machine_name(&name) {
+                continue;
+            }
+            all.push(match live.get(&name) {
+                Some(address) => observed(&name, Presence::Present, Some(*address)),
+                None => self.inspect(&name),
+            });
+            names.insert(name);
+        }
+        self.processes.retain(&names);
+        self.networks.forget_removed();
+        Ok(all)
+    }
+
+    fn inspect(&self, machine: &str) -> Observed {
+        let (presence, address) = match self.inspect_held(machine) {
+            // Nothing runs, but someone is making or unmaking it.
+            (Presence::Absent, _) if is_held(self.folder(machine).path()) => (Presence::Unknown, None),
+            other => other,
+        };
+        observed(machine, presence, address)
+    }
+
+    /// As [`inspect`](Self::inspect), for whoever holds the folder.
+    fn inspect_held(&self, machine: &str) -> (Presence, Option<Ipv4Addr>) {
+        if let Some(address) = self.processes.find_live(machine) {
+            return (Presence::Present, Some(address));
+        }
+        let folder = self.folder(machine);
+        let spec = folder.find_spec();
+        if let (Some(process), Some(spec)) = (folder.find_running().and_then(|running| running.identity.open()), &spec) {
+            if let Err(error) = self.processes.add(machine, process, spec.address, None) {
+                tracing::warn!(machine.name = machine, error = %error, "the end of a node will not be seen at once");
+            }
+            return (Presence::Present, Some(spec.address));
+        }
+        if is_held(&folder.alive()) || !self.cgroups.is_empty(machine) {
+            return (Presence::Unknown, None);
+        }
+        let plain = spec.is_some_and(|spec| spec.isolation == Isolation::ProcessGroup);
+        // A namespace ends with its first process; a process group has to be ended, so that its end is a fact too.
+        if plain && end_marked(&folder, Instant::now() + Duration::from_secs(1)).is_err() {
+            return (Presence::Unknown, None);
+        }
+        (Presence::Absent, None)
+    }
+}
+
+/// The lock that the first process will hold for its life.
+fn lock_alive(folder: &NodeFolder) -> io::Result<OwnedFd> {
+    let path = folder.alive();
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(at("make", &path))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(at("lock", &path))?;
+    Ok(file.into())
+}
+
+fn wait_end(process: &OwnedFd, deadline: Instant) -> io::Result<()> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(process, PollFlags::IN)];
+        match poll(&mut fds, rustix::event::Timespec::try_from(left).ok().as_ref()) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the first process does not end")),
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Ends a first process that did not become one.
+fn end_child(child: &mut std::process::Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Ends what carries the mark of a node without a namespace.
+fn end_marked(folder: &NodeFolder, deadline: Instant) -> io::Result<()> {
+    loop {
+        let marked = list_marked(folder.path());
+        if marked.is_empty() {
+            return Ok(());
+        }
+        kill_all(&marked);
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "its processes do not end"));
+        }
+        // They are not our children: nothing tells when they have ended.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn observed(name: &str, presence: Presence, address: Option<Ipv4Addr>) -> Observed {
+    Observed { name: name.to_owned(), presence, address: address.map(|a| a.to_string()) }
+}
+
+/// The folders that this driver needs, for whoever may enter them.
+pub(super) fn make_folders(dir: &std::path::Path) -> io::Result<()> {
+    make_folder(dir, 0o700)?;
+    for name in ["nodes", "clusters", "base"] {
+        make_folder(&dir.join(name), 0o700)?;
+    }
+    Ok(())
+}
+
+/// Shared so that a call may outlive whoever made it.
+pub(super) type SharedHost = Arc<Host>;

@@ -1,0 +1,197 @@
+//! Starting a node's first process: in namespaces that exist before it does, or as a plain process.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+use crate::domain::bootstrap::Isolation;
+use crate::driver::local::layout::{NodeFolder, NodeSpec, at};
+use crate::driver::local::network;
+
+/// Longest time from the start of a first process to its word that all is made.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The variable that everything in a node inherits: its folder.
+pub(super) const NODE_VARIABLE: &str = "BATCHYARD_NODE";
+
+/// The first process says that it has written itself down.
+const WRITTEN: u8 = b'w';
+/// The first process says that all is made and the agent started.
+const READY: u8 = b'r';
+/// The first process says why not all is made; the words follow.
+const FAILED: u8 = b'f';
+
+/// A first process that is being started, and the way to it.
+pub(super) struct Starting {
+    pub(super) child: Child,
+    socket: UnixStream,
+    written: bool,
+}
+
+/// Starts a node's first process. The calling thread is in the node's namespaces afterwards, so it must be one that ends soon.
+///
+/// The lock and the fabric are sent ahead: should this server die in between, they are in the hands of the process, or gone with it.
+///
+/// # Errors
+/// Nothing runs then.
+pub(super) fn start(
+    binary: &Path,
+    folder: &NodeFolder,
+    spec: &NodeSpec,
+    lock: &OwnedFd,
+    fabric: Option<BorrowedFd<'_>>,
+) -> io::Result<Starting> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut descriptors = vec![lock.as_fd()];
+    descriptors.extend(fabric);
+    send_descriptors(&ours, &descriptors)?;
+
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.log()).map_err(at("open", &folder.log()))?;
+    if spec.isolation == Isolation::Namespaces {
+        let fabric = fabric.ok_or_else(|| io::Error::other("a node in namespaces needs a network"))?;
+        network::enter_new_namespace(fabric, spec.address)?;
+        unshare(CloneFlags::CLONE_NEWPID)?;
+    }
+    let child = Command::new(binary)
+        .arg("node-init")
+        .arg(folder.spec())
+        .env_clear()
+        .env(NODE_VARIABLE, folder.path())
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .map_err(at("start", binary))?;
+    Ok(Starting { child, socket: ours, written: false })
+}
+
+impl Starting {
+    /// Waits until the first process has written itself down, from when on any server finds it.
+    ///
+    /// # Errors
+    /// It ended, or is late.
+    pub(super) fn wait_written(&mut self) -> io::Result<()> {
+        if !self.written {
+            self.expect(WRITTEN)?;
+            self.written = true;
+        }
+        Ok(())
+    }
+
+    /// Waits until all is made.
+    ///
+    /// # Errors
+    /// In its own words what could not be made, or that it is late.
+    pub(super) fn wait_ready(&mut self) -> io::Result<()> {
+        self.wait_written()?;
+        self.expect(READY)
+    }
+
+    fn expect(&mut self, word: u8) -> io::Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        self.socket.set_read_timeout(Some(DEADLINE))?;
+        let mut heard = [0u8; 1];
+        match self.socket.read(&mut heard) {
+            Ok(1) if heard == [word] => Ok(()),
+            Ok(_) => {
+                let mut words = Vec::new();
+                self.socket.set_read_timeout(Some(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))))?;
+                let _ = Read::by_ref(&mut self.socket).take(4096).read_to_end(&mut words);
+                let words = String::from_utf8_lossy(&words);
+                Err(io::Error::other(if words.is_empty() { "the first process ended without a word".into() } else { words }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the first process is late"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The first process's end of the way to the server that started it.
+pub(super) struct Parent {
+    /// The lock that says that the node lives, kept as long as this process lives.
+    _lock: OwnedFd,
+    /// The cluster's fabric, where the node is in namespaces; kept likewise.
+    pub(super) fabric: Option<OwnedFd>,
+    socket: UnixStream,
+}
+
+impl Parent {
+    /// Takes what the server handed over as standard input.
+    ///
+    /// # Errors
+    /// This process was not started by a server.
+    pub(super) fn receive() -> io::Result<Parent> {
+        let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+        let mut descriptors = receive_descriptors(&socket)?.into_iter();
+        let lock = descriptors.next().ok_or_else(|| io::Error::other("standard input is no server"))?;
+        Ok(Parent { _lock: lock, fabric: descriptors.next(), socket })
+    }
+
+    /// Says that this process has written itself down. A server that is gone does not hear it, which is no error.
+    pub(super) fn say_written(&mut self) {
+        let _ = self.socket.write_all(&[WRITTEN]);
+    }
+
+    /// Says that all is made.
+    pub(super) fn say_ready(&mut self) {
+        let _ = self.socket.write_all(&[READY]);
+    }
+
+    /// Says what could not be made.
+    pub(super) fn say_failed(&mut self, error: &io::Error) {
+        let _ = self.socket.write_all(&[&[FAILED], error.to_string().as_bytes()].concat());
+    }
+}
+
+/// Room for the lock and the fabric.
+const ROOM: usize = rustix::cmsg_space!(ScmRights(2));
+
+fn send_descriptors(socket: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); ROOM];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("too many descriptors"));
+    }
+    rustix::net::sendmsg(socket, &[IoSlice::new(b"d")], &mut control, SendFlags::empty())?;
+    Ok(())
+}
+
+fn receive_descriptors(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); ROOM];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0u8; 1];
+    rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let rights = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    Ok(rights.flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_outlive_a_sender_that_died() {
+        let (ours, theirs) = UnixStream::pair().expect("made");
+        let (kept, other) = UnixStream::pair().expect("made");
+        send_descriptors(&ours, &[kept.as_fd()]).expect("sent");
+        drop((ours, kept));
+        let received = receive_descriptors(&theirs).expect("received");
+        let mut kept = UnixStream::from(received.into_iter().next().expect("one"));
+        kept.write_all(b"x").expect("open");
+        let mut heard = [0; 1];
+        (&other).read_exact(&mut heard).expect("open");
+    }
+}

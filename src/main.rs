@@ -18,6 +18,12 @@ enum Command {
     /// Becomes a program of the private Postgres.
     #[command(hide = true)]
     Postgres(Launch),
+    /// Is the first process of a local node.
+    #[command(hide = true)]
+    NodeInit {
+        /// What it is told.
+        spec: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -26,5 +32,12 @@ fn main() -> ExitCode {
             eprintln!("batchyard: cannot run {:?}: {}", launch.command.first(), launch.run());
             ExitCode::FAILURE
         }
+        Command::NodeInit { spec } => match batchyard::driver::local::node_init(&spec) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("batchyard: {error}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }

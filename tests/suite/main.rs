@@ -5,6 +5,7 @@
 mod auth;
 mod edge;
 mod embedded;
+mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod store;

@@ -18,7 +18,7 @@ const CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "devices", "freezer"];
 const CPU_PERIOD: u64 = 100_000;
 
 /// What jobs may not use of their node, so that its agent lives on. Unit: mebibytes.
-const MEMORY_RESERVE_MIB: u64 = 32;
+const MEMORY_RESERVE_MIB: u64 = 64;
 
 /// As [`MEMORY_RESERVE_MIB`]. Unit: processes and threads.
 const PIDS_RESERVE: u64 = 64;
@@ -76,7 +76,8 @@ impl Cgroups {
                 continue;
             }
             for controller in ["memory", "pids", "cpu"] {
-                let here = if hierarchy.is_v2() { enabled(&base, controller) } else { hierarchy.v1.iter().any(|c| c == controller) };
+                let here =
+                    if hierarchy.is_v2() { enabled(&base, controller) } else { hierarchy.v1.iter().any(|c| c == controller) };
                 if here {
                     groups.limited.push(controller);
                 }
@@ -176,7 +177,8 @@ impl Cgroups {
             return;
         }
         // Frozen processes cannot start others while they are counted; the signal is delivered when they thaw.
-        let freezer = self.hierarchies.iter().find(|h| h.v1.iter().any(|c| c == "freezer")).map(|h| node(h).join("freezer.state"));
+        let freezer =
+            self.hierarchies.iter().find(|h| h.v1.iter().any(|c| c == "freezer")).map(|h| node(h).join("freezer.state"));
         let freeze = |state: &str| freezer.as_ref().map(|file| std::fs::write(file, state));
         freeze("FROZEN");
         crate::driver::local::process::kill_all(&self.list_processes(machine));
@@ -387,7 +389,7 @@ mod tests {
         let size = Size { name: "X".into(), cores: 2, memory_mib: 4_096, gpus: 0 };
         let value = |limits: Vec<Limit>, jobs, file| limits.into_iter().find(|l| l.0 == jobs && l.1 == file).expect("set").2;
         assert_eq!(value(v2_limits(&size), false, "memory.max"), (4_096u64 << 20).to_string());
-        assert_eq!(value(v2_limits(&size), true, "memory.max"), (4_064u64 << 20).to_string());
+        assert_eq!(value(v2_limits(&size), true, "memory.max"), (4_032u64 << 20).to_string());
         assert_eq!(value(v2_limits(&size), false, "cpu.max"), "200000 100000");
         let v1 = v1_limits(&["cpu".into()], &size);
         assert_eq!(value(v1, false, "cpu.cfs_quota_us"), "200000");

@@ -175,8 +175,13 @@ pub(super) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = path.with_file_name(name);
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside).map_err(at("write", &beside))?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&beside)
+        .map_err(at("write", &beside))?;
     file.write_all(content).map_err(at("write", &beside))?;
     std::fs::rename(&beside, path).map_err(at("write", path))
 }

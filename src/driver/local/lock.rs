@@ -51,7 +51,10 @@ impl FolderLock {
                     return Err(at("lock", path)(error));
                 }
                 if Instant::now() > deadline {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} is held by another process", path.display())));
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        format!("{} is held by another process", path.display()),
+                    ));
                 }
                 std::thread::sleep(Duration::from_millis(3));
             }

@@ -91,7 +91,10 @@ impl LocalDriver {
         let mut hidden = vec![dir.clone(), sockets.clone()];
         hidden.extend(settings.hidden.iter().filter_map(|path| path.canonicalize().ok()));
         if let Some(shown) = LAYERED.iter().find(|shown| hidden.iter().any(|path| Path::new(shown).starts_with(path))) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{shown}, which nodes see, is in a folder that they must not see")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{shown}, which nodes see, is in a folder that they must not see"),
+            ));
         }
         let nodes = dir.join("nodes");
         let base_etc = match isolation {
@@ -184,7 +187,8 @@ fn prepare_base(folder: &Path, nodes: &Path) -> io::Result<PathBuf> {
     let _held = FolderLock::make(folder)?;
     let base = base::ensure_base(folder)?;
     let entries = std::fs::read_dir(nodes)?.flatten();
-    let mut used: Vec<PathBuf> = entries.filter_map(|e| NodeFolder::new(e.path()).find_spec()).map(|spec| spec.base_etc).collect();
+    let mut used: Vec<PathBuf> =
+        entries.filter_map(|e| NodeFolder::new(e.path()).find_spec()).map(|spec| spec.base_etc).collect();
     used.push(base.clone());
     base::remove_unused(folder, &used);
     Ok(base)
@@ -205,7 +209,8 @@ fn open_share(path: &Path) -> io::Result<PathBuf> {
 fn host_size() -> (u32, u64) {
     let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let total =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     (cores, total.map_or(1024, |kib| kib >> 10))
 }
 

@@ -74,7 +74,8 @@ impl Netlink {
         self.send(message)
     }
 
-    /// Makes a pair of interfaces: one here, on and plugged into the bridge `master`; its peer in another namespace, on.
+    /// Makes a pair of interfaces: one here, on and plugged into the bridge `master`; its peer in another namespace, off:
+    /// it cannot be on before the pair is whole.
     ///
     /// # Errors
     /// A name is taken, or the right is missing.
@@ -87,7 +88,7 @@ impl Netlink {
             info.text(INFO_KIND, "veth");
             info.nested(INFO_DATA, |data| {
                 data.nested(VETH_PEER, |end| {
-                    end.link(0, UP, UP);
+                    end.link(0, 0, 0);
                     end.text(ATTR_NAME, peer);
                     end.number(ATTR_NAMESPACE_FD, peer_namespace.as_raw_fd().unsigned_abs());
                 });

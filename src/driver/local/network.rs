@@ -263,7 +263,8 @@ pub(super) fn enter_new_namespace(fabric: BorrowedFd<'_>, address: Ipv4Addr) -> 
     outside.add_pair(&port(address), bridge, "eth0", own.as_fd())?;
     setns(own.as_fd(), CloneFlags::CLONE_NEWNET)?;
     let eth0 = inside.index("eth0")?;
-    inside.add_address(eth0, address, PREFIX)
+    inside.add_address(eth0, address, PREFIX)?;
+    inside.turn_on(eth0)
 }
 
 /// Unplugs a node from its fabric. The calling thread is in the fabric afterwards, so it must be one that ends soon.

@@ -150,7 +150,9 @@ impl Host {
 
     fn spec(&self, machine: &MachineSpec, folder: &NodeFolder, address: Ipv4Addr, groups: NodeGroups) -> NodeSpec {
         let (binary, bootstrap, home) = match self.isolation {
-            Isolation::Namespaces => (format!("{}/batchyard", layout::PRIVATE), format!("{}/bootstrap.json", layout::PRIVATE), "/root".into()),
+            Isolation::Namespaces => {
+                (format!("{}/batchyard", layout::PRIVATE), format!("{}/bootstrap.json", layout::PRIVATE), "/root".into())
+            }
             Isolation::ProcessGroup => {
                 (self.binary.display().to_string(), folder.bootstrap().display().to_string(), folder.path().display().to_string())
             }

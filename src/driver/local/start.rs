@@ -103,7 +103,8 @@ impl Starting {
             Ok(1) if heard == [word] => Ok(()),
             Ok(_) => {
                 let mut words = Vec::new();
-                self.socket.set_read_timeout(Some(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))))?;
+                self.socket
+                    .set_read_timeout(Some(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))))?;
                 let _ = Read::by_ref(&mut self.socket).take(4096).read_to_end(&mut words);
                 let words = String::from_utf8_lossy(&words);
                 Err(io::Error::other(if words.is_empty() { "the first process ended without a word".into() } else { words }))

@@ -28,8 +28,9 @@ pub(super) fn write_etc(spec: &NodeSpec, etc: &Path) -> io::Result<()> {
          sys:x:3:3:sys:/dev:/usr/sbin/nologin\n\
          nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     );
-    let mut group =
-        String::from("root:x:0:\ndaemon:x:1:\nbin:x:2:\nsys:x:3:\ntty:x:5:\ndisk:x:6:\nutmp:x:43:\nstaff:x:50:\nnogroup:x:65534:\n");
+    let mut group = String::from(
+        "root:x:0:\ndaemon:x:1:\nbin:x:2:\nsys:x:3:\ntty:x:5:\ndisk:x:6:\nutmp:x:43:\nstaff:x:50:\nnogroup:x:65534:\n",
+    );
     let mut add = |name: &str, id: u32| {
         passwd.push_str(&format!("{name}:x:{id}:{id}:{name}:/home/{name}:/bin/bash\n"));
         group.push_str(&format!("{name}:x:{id}:\n"));
@@ -38,7 +39,14 @@ pub(super) fn write_etc(spec: &NodeSpec, etc: &Path) -> io::Result<()> {
     if let Some(admin) = admin(spec) {
         add(admin, ADMIN_ID);
     }
-    let machine_id: String = spec.cluster.0.as_bytes().iter().zip(spec.address.octets().iter().cycle()).map(|(a, b)| format!("{:02x}", a ^ b)).collect();
+    let machine_id: String = spec
+        .cluster
+        .0
+        .as_bytes()
+        .iter()
+        .zip(spec.address.octets().iter().cycle())
+        .map(|(a, b)| format!("{:02x}", a ^ b))
+        .collect();
     let files: [(&str, u32, &str); 9] = [
         ("passwd", 0o644, &passwd),
         ("group", 0o644, &group),
@@ -47,7 +55,11 @@ pub(super) fn write_etc(spec: &NodeSpec, etc: &Path) -> io::Result<()> {
         ("machine-id", 0o444, &format!("{machine_id}\n")),
         // There is nobody to ask: all names that a node can reach are in its hosts file.
         ("resolv.conf", 0o644, ""),
-        ("nsswitch.conf", 0o644, "passwd: files\ngroup: files\nshadow: files\nhosts: files\nnetworks: files\nprotocols: files\nservices: files\n"),
+        (
+            "nsswitch.conf",
+            0o644,
+            "passwd: files\ngroup: files\nshadow: files\nhosts: files\nnetworks: files\nprotocols: files\nservices: files\n",
+        ),
         ("environment", 0o644, ""),
         ("fstab", 0o644, ""),
     ];

@@ -50,8 +50,7 @@ fn make_node(spec_path: &Path, parent: &mut Parent) -> io::Result<NodeSpec> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
 
     use std::os::fd::AsRawFd;
-    let running =
-        Running { identity: Identity::of_self()?, fabric_fd: parent.fabric.as_ref().map(AsRawFd::as_raw_fd) };
+    let running = Running { identity: Identity::of_self()?, fabric_fd: parent.fabric.as_ref().map(AsRawFd::as_raw_fd) };
     layout::write_json(&folder.running(), &running)?;
     parent.say_written();
 

@@ -4,12 +4,10 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount};
 
 use crate::driver::local::init::account;
 use crate::driver::local::layout::{self, NodeFolder, NodeSpec, at};
@@ -183,7 +181,8 @@ impl Layers {
 
     fn overlay(&self, lower: &Path, target: &Path) -> io::Result<()> {
         let Layers::Folder(place) = self else { return Ok(()) };
-        let name: String = target.components().next_back().map(|c| c.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
+        let name: String =
+            target.components().next_back().map(|c| c.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
         let (upper, work) = (place.join(&name).join("upper"), place.join(&name).join("work"));
         make_folder(&upper, 0o755)?;
         make_folder(&work, 0o700)?;
@@ -223,7 +222,8 @@ fn hide(spec: &NodeSpec, root: &Path) -> io::Result<()> {
 
 fn mount_devices(root: &Path) -> io::Result<()> {
     let dev = root.join("dev");
-    mount("tmpfs", &dev, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, Some(c"mode=755,size=64k")).map_err(at("mount", &dev))?;
+    mount("tmpfs", &dev, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, Some(c"mode=755,size=64k"))
+        .map_err(at("mount", &dev))?;
     for name in DEVICES {
         let (source, target) = (Path::new("/dev").join(name), dev.join(name));
         if source.exists() {
@@ -231,7 +231,13 @@ fn mount_devices(root: &Path) -> io::Result<()> {
             mount_bind(&source, &target).map_err(at("mount", &target))?;
         }
     }
-    let links = [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")];
+    let links = [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ];
     for (name, target) in links {
         symlink(target, dev.join(name)).map_err(at("make", &dev.join(name)))?;
     }
@@ -242,7 +248,8 @@ fn mount_devices(root: &Path) -> io::Result<()> {
     mount("devpts", &pts, "devpts", flags, Some(c"newinstance,ptmxmode=0666,mode=0620,gid=5")).map_err(at("mount", &pts))?;
     mount("shm", &shm, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=1777")).map_err(at("mount", &shm))?;
     // Its own devices are bound one by one; no other may be made in it.
-    mount_remount(&dev, MountFlags::BIND | MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV, c"").map_err(at("mount", &dev))
+    mount_remount(&dev, MountFlags::BIND | MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV, c"")
+        .map_err(at("mount", &dev))
 }
 
 fn mount_kernel(root: &Path) -> io::Result<()> {
@@ -261,7 +268,8 @@ fn mount_kernel(root: &Path) -> io::Result<()> {
         let path = root.join(name);
         match path.metadata() {
             Ok(meta) if meta.is_dir() => {
-                mount("tmpfs", &path, "tmpfs", flags | MountFlags::RDONLY, Some(c"mode=555,size=4k")).map_err(at("mask", &path))?;
+                mount("tmpfs", &path, "tmpfs", flags | MountFlags::RDONLY, Some(c"mode=555,size=4k"))
+                    .map_err(at("mask", &path))?;
             }
             Ok(_) => mount_bind("/dev/null", &path).map_err(at("mask", &path))?,
             Err(_) => {}
@@ -286,8 +294,7 @@ fn mount_run(spec: &NodeSpec, folder: &NodeFolder, root: &Path) -> io::Result<()
     bind(&spec.sockets, &private.join("sockets"), read)?;
     let binary = private.join("batchyard");
     std::fs::write(&binary, "").map_err(at("make", &binary))?;
-    // This very program, also when its file was replaced since the server started.
-    bind(Path::new("/proc/self/exe"), &binary, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY)?;
+    bind(&find_program(folder)?, &binary, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY)?;
     for (name, group) in &spec.job_groups {
         let target = private.join("cgroup").join(name);
         make_folder(&target, 0o700)?;
@@ -297,6 +304,20 @@ fn mount_run(spec: &NodeSpec, folder: &NodeFolder, root: &Path) -> io::Result<()
     let secret = std::fs::read(folder.bootstrap()).map_err(at("read", &folder.bootstrap()))?;
     layout::write_whole(&private.join("bootstrap.json"), &secret, 0o600)?;
     std::fs::remove_file(folder.bootstrap()).map_err(at("remove", &folder.bootstrap()))
+}
+
+/// The file of this very program; a copy where its file was replaced since the server started, so that the agent is always the
+/// server's own version.
+fn find_program(folder: &NodeFolder) -> io::Result<PathBuf> {
+    let this = Path::new("/proc/self/exe");
+    let path = std::fs::read_link(this).map_err(at("read", this))?;
+    let held = this.metadata().map_err(at("read", this))?;
+    if path.metadata().is_ok_and(|now| (now.dev(), now.ino()) == (held.dev(), held.ino())) {
+        return Ok(path);
+    }
+    let copy = folder.path().join("batchyard");
+    std::fs::copy(this, &copy).map_err(at("copy", this))?;
+    Ok(copy)
 }
 
 fn make_tasks(spec: &NodeSpec, tasks: &Path) -> io::Result<()> {

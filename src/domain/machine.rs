@@ -147,7 +147,10 @@ pub struct Machine {
     pub bootstrap: Option<Bootstrap>,
     /// Whether its agent has come home.
     pub joined: bool,
-    /// When its agent was last heard. Silence proves nothing: it only keeps new jobs away.
+    /// Whether a second key asked to be it: neither is heard any more, and it is unmade.
+    pub quarantined: bool,
+    /// When its agent was last heard, at most a minute behind the truth; `None` where that is not recorded. Silence proves
+    /// nothing: it only keeps new jobs away.
     pub heard_at: Option<Timestamp>,
     /// Whether its agent reported the setup done, or what went wrong.
     pub setup: Setup,

@@ -265,7 +265,7 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
-    /// A resource that is being deleted, and has nothing left, goes; its delete operations end with it.
+    /// A resource that is being deleted, and has nothing left, goes; all its operations end with it.
     Remove {
         /// Which.
         uid: ResourceUid,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::snapshot::Change;
+use crate::domain::snapshot::{Change, JobRow};
 use crate::id::{Kind, ResourceUid};
 use crate::reconcile::draft::Draft;
 use crate::reconcile::world::World;
@@ -22,8 +22,9 @@ pub(super) fn decide(world: &World<'_>, draft: &mut Draft) {
             draft.group(row.uid, vec![Change::Remove { uid: row.uid, revision: row.revision, at: world.now }]);
         }
     }
-    let waited_for: BTreeSet<ResourceUid> =
-        world.snapshot.jobs.iter().filter(|job| !job.deleting).filter_map(|job| job.cluster).collect();
+    // A job that cannot be written holds up nobody: it is told later that its cluster is gone.
+    let waits = |job: &&JobRow| !job.deleting && !world.is_aside(job.uid);
+    let waited_for: BTreeSet<ResourceUid> = world.snapshot.jobs.iter().filter(waits).filter_map(|job| job.cluster).collect();
     let unreadable: BTreeSet<ResourceUid> = world.snapshot.unreadable.iter().map(|machine| machine.cluster).collect();
     for cluster in world.clusters.values().filter(|cluster| cluster.deleting) {
         let empty =

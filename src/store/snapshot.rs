@@ -75,7 +75,7 @@ async fn machines(connection: &mut PgConnection, sealer: &Sealer) -> Result<(Vec
         select uid, name, node_id, cluster_uid, ordinal, size as "size: Document", state, state_changed_at, created_at,
             attempt_uid, deallocation, address,
             case when state = 'asked' and key_hash is null then join_token_sealed end as join_token_sealed,
-            key_hash is not null as "joined!", seen_at, setup as "setup: Document", ensure_failures, retry_at,
+            key_hash is not null as "joined!", quarantined, seen_at, setup as "setup: Document", ensure_failures, retry_at,
             problem as "problem: Document", revision
         from machine
         where state <> 'gone'
@@ -107,6 +107,7 @@ async fn machines(connection: &mut PgConnection, sealer: &Sealer) -> Result<(Vec
                 address: row.address.clone(),
                 bootstrap: bootstrap()?,
                 joined: row.joined,
+                quarantined: row.quarantined,
                 heard_at: row.seen_at,
                 setup: row.setup.read("machine's setup")?,
                 ensure_failures: row.ensure_failures,

@@ -21,13 +21,14 @@ pub(in crate::reconcile) fn decide(world: &World<'_>, cluster: &ClusterRow, mint
         world.nodes(cluster.uid).iter().map(|machine| (*machine, machine::decide(world, cluster, machine, draft))).collect();
     let target = target(cluster);
     let staying = members.iter().filter(|(_, fate)| stays(fate)).count();
-    let mut changes = Vec::new();
+    let mut asks = Vec::new();
     let mut wanted = Wanted::Enough;
     if staying > target {
         shrink(world, cluster, &mut members, staying - target);
     } else if staying < target {
-        wanted = grow(world, cluster, target, target - staying, mint, draft, &mut changes);
+        wanted = grow(world, cluster, target, target - staying, mint, draft, &mut asks);
     }
+    let mut changes = Vec::new();
     for (machine, fate) in &mut members {
         if let Some(change) = fate.change.take() {
             draft.touched.insert(machine.uid);
@@ -40,6 +41,8 @@ pub(in crate::reconcile) fn decide(world: &World<'_>, cluster: &ClusterRow, mint
             draft.plan.losses.push(cluster.uid);
         }
     }
+    // Those that are gone or leave make room for these.
+    changes.append(&mut asks);
     if !cluster.deleting {
         changes.extend(status(world, cluster, target, &members, &wanted));
     }
@@ -116,7 +119,7 @@ fn grow(
     missing: usize,
     mint: &mut Mint<'_>,
     draft: &mut Draft,
-    changes: &mut Vec<Change>,
+    asks: &mut Vec<Change>,
 ) -> Wanted {
     let target = u32::try_from(target).unwrap_or(u32::MAX);
     if let Some(until) = world.memory.repair_paused_until(cluster.uid, target, world.now, world.limits) {
@@ -132,7 +135,7 @@ fn grow(
     let mut ordinal = cluster.last_ordinal;
     for _ in 0..missing.min(most) {
         ordinal = ordinal.saturating_add(1);
-        changes.push(ask(world, cluster, size, ordinal, mint));
+        asks.push(ask(world, cluster, size, ordinal, mint));
     }
     Wanted::More
 }

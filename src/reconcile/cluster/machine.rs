@@ -1,10 +1,11 @@
 //! One machine: what became of it since its row was written, and what the driver is asked for it.
 
-use crate::domain::attempt::Attempt;
+use crate::domain::attempt::{AssignmentState, Attempt};
 use crate::domain::cluster::{Deallocation, Scale};
 use crate::domain::machine::{Machine, MachineSpec, MachineState, Setup};
 use crate::domain::resource::EntityError;
 use crate::domain::snapshot::{Change, ClusterRow};
+use crate::id::AttemptUid;
 use crate::reconcile::cluster::problems;
 use crate::reconcile::draft::Draft;
 use crate::reconcile::memory::Sight;
@@ -95,6 +96,9 @@ fn made(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate
         Sight::Remains => return leave(world, machine, Deallocation::Requeue, fate),
         Sight::Present(_) | Sight::Unknown => {}
     }
+    if machine.quarantined {
+        return leave(world, machine, Deallocation::Requeue, fate);
+    }
     let unusable = |problem: EntityError| Change::MachineUnusable { uid, revision, problem, at };
     match (machine.state, &machine.setup) {
         (MachineState::Preparing | MachineState::Unusable, Setup::Done) if machine.joined => {
@@ -117,6 +121,8 @@ fn made(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate
                 fate.change = Some(unusable(problem));
             }
         }
+        // It came home and fell silent before it was of use: made anew under its name, perhaps, and refused since.
+        (MachineState::Preparing, _) if is_deaf(world, machine) => leave(world, machine, Deallocation::Requeue, fate),
         (MachineState::Ready, _) => ready(world, machine, draft, fate),
         _ => {}
     }
@@ -125,7 +131,9 @@ fn made(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate
 fn ready(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
     match machine.attempt {
         // Nothing of a job can be harmed: a node that nobody hears is of no use.
-        None if machine.heard_at.is_some_and(|at| world.has_lasted(at, world.limits.deaf_patience)) => {
+        None if is_deaf(world, machine) => leave(world, machine, Deallocation::Requeue, fate),
+        // It was given a job and has not even taken it: the job goes elsewhere once the node is surely gone.
+        Some(attempt) if is_deaf(world, machine) && has_not_begun(world, attempt, machine) => {
             leave(world, machine, Deallocation::Requeue, fate);
         }
         // The job is over but for its node, which does not say so. Unmaking the node is the only proof to be had.
@@ -134,6 +142,17 @@ fn ready(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fat
         }
         _ => {}
     }
+}
+
+/// Whether the node's part of an attempt is as it was when it was placed.
+fn has_not_begun(world: &World<'_>, attempt: AttemptUid, machine: &Machine) -> bool {
+    let parts = world.attempts.get(&attempt).map(|attempt| attempt.assignments.as_slice()).unwrap_or_default();
+    parts.iter().any(|part| part.machine == machine.uid && part.state == AssignmentState::Assigned && part.end.is_none())
+}
+
+/// Whether nobody has heard a node for so long that it is of no use.
+fn is_deaf(world: &World<'_>, machine: &Machine) -> bool {
+    machine.heard_at.is_some_and(|at| world.has_lasted(at, world.limits.deaf_patience))
 }
 
 fn leaving(world: &World<'_>, cluster: &ClusterRow, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
@@ -151,7 +170,8 @@ fn leaving(world: &World<'_>, cluster: &ClusterRow, machine: &Machine, draft: &m
         None => DeleteWhy::Leaving,
         Some(attempt) => {
             let attempt = world.attempts.get(&attempt).copied();
-            if will_not_stop(world, attempt, machine, draft) {
+            // Nobody hears its agent any more, so nobody will hear that it stopped.
+            if machine.quarantined || will_not_stop(world, attempt, machine, draft) {
                 DeleteWhy::WouldNotStop
             } else {
                 // A newer wish replaces the one under which it was told to go.

@@ -1,0 +1,215 @@
+//! Simulated users, and what befalls the world beside them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use batchyard::domain::cluster::Deallocation;
+use batchyard::domain::job::JobStatus;
+use batchyard::domain::snapshot::JobRow;
+use batchyard::id::{Kind, ResourceUid};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::executor::{Host, Order, WORLD};
+use crate::server;
+use crate::world::World;
+
+fn new_uid(world: &World) -> ResourceUid {
+    ResourceUid(Uuid::from_u128(u128::from(world.shared.below(u64::MAX)) << 64 | u128::from(world.shared.below(u64::MAX))))
+}
+
+/// Makes, resizes, submits, terminates and deletes until `until_ms`.
+pub(crate) async fn use_it(world: Arc<World>, until_ms: u64) {
+    let workspace = new_uid(&world);
+    let mut experiments = vec![new_uid(&world), new_uid(&world)];
+    let mut clusters = Vec::new();
+    let mut jobs = Vec::new();
+    {
+        let mut model = world.model();
+        model.put_container(workspace, Kind::Workspace, None);
+        for experiment in &experiments {
+            model.put_container(*experiment, Kind::Experiment, Some(workspace));
+        }
+    }
+    while world.shared.now_ms() < until_ms {
+        let pause = world.shared.between(50, 1_800);
+        world.shared.sleep_ms(pause).await;
+        if world.state().rows_away {
+            continue;
+        }
+        act(&world, &mut experiments, &mut clusters, &mut jobs, workspace);
+        world.wake();
+    }
+    // Every other run ends with all being deleted.
+    if world.shared.chance(300) {
+        let all: Vec<ResourceUid> = clusters.iter().chain(&experiments).copied().collect();
+        let mut model = world.model();
+        for uid in all {
+            model.delete(uid);
+        }
+        drop(model);
+        world.sometimes("all was deleted in the end");
+        world.wake();
+    }
+}
+
+fn pick<T: Copy>(world: &World, of: &[T]) -> Option<T> {
+    if of.is_empty() { None } else { of.get(world.shared.below(of.len() as u64) as usize).copied() }
+}
+
+fn act(
+    world: &World,
+    experiments: &mut Vec<ResourceUid>,
+    clusters: &mut Vec<ResourceUid>,
+    jobs: &mut Vec<ResourceUid>,
+    workspace: ResourceUid,
+) {
+    let now = world.now();
+    let draw = world.shared.below(100);
+    if clusters.is_empty() || draw < 5 && clusters.len() < 3 {
+        let (uid, target) = (new_uid(world), world.shared.below(5) as u32);
+        world.model().put_cluster(uid, target, now);
+        world.log(|| format!("user: cluster {uid} of {target}"));
+        clusters.push(uid);
+    } else if draw < 18 {
+        let Some(uid) = pick(world, clusters) else { return };
+        let deallocation = match world.shared.below(3) {
+            0 => Deallocation::Requeue,
+            1 => Deallocation::Terminate,
+            _ => Deallocation::WaitForJobCompletion,
+        };
+        let target = world.shared.below(5) as u32;
+        world.log(|| format!("user: cluster {uid} to {target}, {deallocation:?}"));
+        world.model().resize(uid, target, deallocation, now);
+    } else if draw < 22 {
+        let Some(uid) = pick(world, clusters) else { return };
+        world.log(|| format!("user: delete cluster {uid}"));
+        world.model().delete(uid);
+    } else if draw < 30 {
+        let Some(uid) = pick(world, jobs) else { return };
+        world.log(|| format!("user: terminate {uid}"));
+        world.model().terminate(uid, now);
+    } else if draw < 36 {
+        let Some(uid) = pick(world, jobs) else { return };
+        world.log(|| format!("user: delete job {uid}"));
+        world.model().delete(uid);
+    } else if draw < 38 {
+        let Some(uid) = pick(world, experiments) else { return };
+        world.log(|| format!("user: delete experiment {uid}"));
+        let fresh = new_uid(world);
+        let mut model = world.model();
+        model.delete(uid);
+        model.put_container(fresh, Kind::Experiment, Some(workspace));
+        experiments.push(fresh);
+    } else {
+        submit(world, experiments, clusters, jobs);
+    }
+}
+
+fn submit(world: &World, experiments: &[ResourceUid], clusters: &[ResourceUid], jobs: &mut Vec<ResourceUid>) {
+    let (Some(cluster), Some(experiment)) = (pick(world, clusters), pick(world, experiments)) else { return };
+    let uid = new_uid(world);
+    let node_count = if world.shared.chance(700) { 1 } else { world.shared.between(2, 3) as u32 };
+    let row = JobRow {
+        uid,
+        path: format!("/jobs/{uid}"),
+        cluster: Some(cluster),
+        rank: world.shared.below(3) as i16 - 1,
+        created_at: world.now(),
+        node_count,
+        max_wall_clock_s: if world.shared.chance(150) { 3 } else { 600 },
+        status: JobStatus::queued(world.now()),
+        attempts: 0,
+        deleting: false,
+        revision: 1,
+    };
+    let rank = row.rank;
+    if world.model().put_job(row, experiment) {
+        world.log(|| format!("user: job {uid} on {node_count} of {cluster}, rank {rank}"));
+        jobs.push(uid);
+        let poison = world.mix.poison && world.model().poisoned.is_empty() && world.shared.chance(200);
+        if poison {
+            world.model().poisoned.insert(uid);
+        }
+    }
+}
+
+/// Kills and holds servers, kills machines, cuts the network, takes the store away, until `until_ms`.
+pub(crate) async fn wreak(world: Arc<World>, until_ms: u64, first: Vec<(Host, CancellationToken)>) {
+    let mut servers = first;
+    let mut next_host = servers.len() as Host + 1;
+    while world.shared.now_ms() < until_ms {
+        let pause = world.shared.between(100, 3_000);
+        world.shared.sleep_ms(pause).await;
+        if !world.mix.chaos {
+            continue;
+        }
+        let machines: Vec<String> = world.fake.machines().into_iter().map(|machine| machine.spec.name).collect();
+        match world.shared.below(10) {
+            0..=2 => {
+                let index = world.shared.below(servers.len() as u64) as usize;
+                let (host, shutdown) = servers.remove(index);
+                let after_polls = world.shared.below(25) as u32;
+                if world.shared.chance(250) {
+                    shutdown.cancel();
+                } else {
+                    world.log(|| format!("chaos: kill server {host} after {after_polls} polls"));
+                    world.shared.order(host, Order::Kill { after_polls });
+                    world.state().servers.remove(&host);
+                }
+                let token = CancellationToken::new();
+                servers.push((next_host, token.clone()));
+                let (later, host) = (world.shared.between(10, 4_000), next_host);
+                next_host += 1;
+                let reborn = world.clone();
+                world.shared.spawn(WORLD, async move {
+                    reborn.shared.sleep_ms(later).await;
+                    server::start(&reborn, host, token);
+                });
+            }
+            3 => {
+                if let Some((host, _)) = servers.get(world.shared.below(servers.len() as u64) as usize) {
+                    let (after_polls, ms) = (world.shared.below(25) as u32, world.shared.between(500, 15_000));
+                    world.log(|| format!("chaos: hold server {host} after {after_polls} polls for {ms} ms"));
+                    world.shared.order(*host, Order::Hold { after_polls, time: Duration::from_millis(ms) });
+                }
+            }
+            4 | 5 => {
+                let Some(name) = pick_name(&world, &machines) else { continue };
+                let uid = world.model().machines.values().find(|node| node.row.name == name).map(|node| node.row.uid);
+                world.state().blamed.extend(uid);
+                world.log(|| format!("chaos: machine {name} dies"));
+                if world.shared.chance(500) { world.fake.kill(&name) } else { world.fake.vanish(&name) }
+            }
+            6 | 7 => {
+                let Some(name) = pick_name(&world, &machines) else { continue };
+                let ms = world.shared.between(500, 20_000);
+                world.log(|| format!("chaos: machine {name} is cut off for {ms} ms"));
+                world.state().cut.insert(name.clone());
+                let healed = world.clone();
+                world.shared.spawn(WORLD, async move {
+                    healed.shared.sleep_ms(ms).await;
+                    healed.state().cut.remove(&name);
+                });
+            }
+            8 => {
+                world.log(|| "chaos: the store is away".into());
+                world.state().rows_away = true;
+                let ms = world.shared.between(100, 6_000);
+                world.shared.sleep_ms(ms).await;
+                world.state().rows_away = false;
+            }
+            _ => {
+                let room = world.shared.below(4) as usize;
+                world.fake.set_capacity(Some(room));
+                let ms = world.shared.between(500, 5_000);
+                world.shared.sleep_ms(ms).await;
+                world.fake.set_capacity(None);
+            }
+        }
+    }
+}
+
+fn pick_name(world: &World, names: &[String]) -> Option<String> {
+    if names.is_empty() { None } else { names.get(world.shared.below(names.len() as u64) as usize).cloned() }
+}

@@ -24,5 +24,6 @@ pub mod service;
 pub mod sign;
 pub mod store;
 pub mod task;
+pub mod tls;
 pub mod wake;
 pub mod wire;

@@ -34,6 +34,7 @@ fn settings(folder: &Path) -> Settings {
         path: None,
         launcher: vec![env!("CARGO_BIN_EXE_batchyard").into(), "postgres".into()],
         connections: 5,
+        memory: 32 << 20,
         ready_within: Duration::from_secs(60),
     }
 }

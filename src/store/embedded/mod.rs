@@ -49,6 +49,8 @@ pub struct Settings {
     pub launcher: Vec<OsString>,
     /// Most connections that the server opens.
     pub connections: u32,
+    /// Memory that Postgres keeps pages in. Unit: bytes, at least 1 MiB.
+    pub memory: u64,
     /// How long Postgres may take until it takes connections; recovery after a crash is within.
     pub ready_within: Duration,
 }
@@ -238,6 +240,7 @@ fn spawn(settings: &Settings, account: Account, programs: &Programs) -> Result<C
         format!("unix_socket_directories={}", launch::SOCKET),
         "port=5432".into(),
         format!("max_connections={connections}"),
+        format!("shared_buffers={}kB", settings.memory / 1024),
         "fsync=on".into(),
         "synchronous_commit=on".into(),
         "full_page_writes=on".into(),

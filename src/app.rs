@@ -1,1 +1,0 @@
-//! Builds the server from its settings.

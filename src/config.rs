@@ -1,1 +1,0 @@
-//! Every setting, parsed and checked once.

@@ -1,0 +1,517 @@
+//! Every setting, parsed and checked once.
+//!
+//! In: a TOML file and, for secrets alone, the environment. Out: a [`Config`], or everything that is wrong at once. Nothing else reads
+//! the environment. `docs/configuration.md` is the same tree for people.
+
+mod environment;
+mod print;
+mod read;
+mod value;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Value;
+
+use crate::secret::SecretText;
+
+pub use environment::Environment;
+use read::Section;
+pub use value::{Bytes, Span};
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the API listens and what it is called.
+    pub listen: Listen,
+    /// The database.
+    pub database: Database,
+    /// Folders on this host.
+    pub folders: Folders,
+    /// What keeps the output of jobs that wrote to no mounted storage.
+    pub archive: Archive,
+    /// Where nodes come from.
+    pub driver: Driver,
+    /// What may be asked for.
+    pub limits: Limits,
+    /// What is told of the running server.
+    pub log: Log,
+}
+
+/// `[listen]`: where the API listens and what it is called.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Addresses of plain http. Port 0 takes a free one. Default: `127.0.0.1:8080`.
+    pub http: Vec<SocketAddr>,
+    /// Addresses of https. Default: `127.0.0.1:8443`.
+    pub https: Vec<SocketAddr>,
+    /// Whether plain http may listen beyond loopback, where tokens travel in the clear. Default: no.
+    pub allow_http: bool,
+    /// Names and addresses, without ports, that the server answers for beside loopback, this host's name and the addresses that it
+    /// listens on. Requests for any other are refused. Default: none.
+    pub host_names: Vec<String>,
+    /// Scheme, host and port of URLs in answers, where clients reach the server through something else. Default: those of each
+    /// request.
+    pub public_url: Option<String>,
+    /// The certificate chain and the key of https, as PEM files; read again when they change. Default: a certificate of the
+    /// installation's own authority.
+    pub certificate: Option<Certificate>,
+    /// Most connections at once. Default: 4096.
+    pub connections: u32,
+    /// Most connections at once of one address. Default: 1024.
+    pub connections_per_address: u32,
+}
+
+/// A certificate that someone else keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The chain, the server's own first.
+    pub chain: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+/// `[database]`: the database.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Its URL, from `DATABASE_URL` alone: it may hold a password. `up` has a database of its own and takes none.
+    pub url: Option<SecretText>,
+    /// Most connections of one server. Default: 20.
+    pub connections: u32,
+    /// How long a start waits for the database. Default: 60 s.
+    pub wait: Span,
+    /// Whether `serve` brings the schema to its own version, or only checks it. Default: apply.
+    pub migrations: Migrations,
+    /// The folder of the Postgres programs that `up` uses. Default: the newest found.
+    pub programs: Option<PathBuf>,
+    /// Memory that the private Postgres of `up` keeps pages in. Default: 128 MiB.
+    pub memory: Bytes,
+}
+
+/// What `serve` does about the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrations {
+    /// Brings it to this version.
+    Apply,
+    /// Ends with a message where it is not of this version.
+    Check,
+}
+
+/// `[folders]`: folders on this host. Relative ones do not exist.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// The data folder, mode 0700; the others are in it unless set. Default: `/var/lib/batchyard` for root, else
+    /// `$XDG_DATA_HOME/batchyard` or `~/.local/share/batchyard`.
+    pub data: PathBuf,
+    /// Keys and the own authority; the same for all servers of an installation. Default: `{data}/keys`.
+    pub keys: PathBuf,
+    /// Sockets; short, as a socket's path has room for 107 bytes. Servers of an installation on one host share it. Default: `{data}/run`.
+    pub run: PathBuf,
+}
+
+/// `[archive]`: what keeps output.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// A folder, `s3://bucket/prefix`, `az://container/prefix` or `gs://bucket/prefix`. Default: `{data}/archive`.
+    pub url: String,
+    /// Options of the cloud, such as `aws_region`; secret ones come from the environment as `BATCHYARD_ARCHIVE_…`.
+    pub options: Vec<(String, String)>,
+    /// Options from the environment.
+    pub secrets: Vec<(String, SecretText)>,
+}
+
+/// `[driver]`: where nodes come from, by `kind`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// `local`: nodes on this host. The default.
+    Local(Local),
+    /// `none`: no nodes; for a server beside others that have them.
+    None,
+}
+
+/// `[driver]` with `kind = "local"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Where the driver keeps its nodes; servers of an installation on one host share it. Default: `{data}/nodes`.
+    pub folder: PathBuf,
+    /// The host folder that every node has at `$AZ_BATCHAI_MOUNT_ROOT/shared`. Default: `{data}/share`.
+    pub share: PathBuf,
+    /// How nodes are separated. Default: as well as this host allows.
+    pub isolation: Isolation,
+}
+
+/// How local nodes are separated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Namespaces where this process may make them, else process groups.
+    Best,
+    /// Namespaces, or the server does not start.
+    Namespaces,
+    /// Process groups alone.
+    ProcessGroups,
+}
+
+/// `[limits]`: what may be asked for.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most clusters of one subscription. Default: 20.
+    ///
+    /// Source: the published default quota of Batch AI clusters a region.
+    pub clusters: u32,
+    /// Time between the polite signal and the last one when a job is stopped. Default: 10 s.
+    pub stop_grace: Span,
+    /// Time that a stopping server has for requests in flight. Default: 15 s.
+    pub drain: Span,
+    /// The regions that are offered, by the names that people read; the first is the default.
+    pub locations: Vec<String>,
+}
+
+/// `[log]`: what is told of the running server, on standard error.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Which messages, as `level` or `target=level,…`. Default: `info`.
+    pub filter: String,
+    /// How they are written. Default: text on a terminal, else JSON.
+    pub format: LogFormat,
+}
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// A line of text each.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+#[error("the settings are not right:\n{}", .0.iter().map(|problem| format!("  - {problem}")).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+/// Regions that clients of the original service name.
+const LOCATIONS: &[&str] = &[
+    "East US",
+    "East US 2",
+    "West US",
+    "West US 2",
+    "Central US",
+    "North Central US",
+    "South Central US",
+    "West Central US",
+    "North Europe",
+    "West Europe",
+    "UK South",
+    "France Central",
+    "Southeast Asia",
+    "East Asia",
+    "Japan East",
+    "Australia East",
+    "Canada Central",
+    "Central India",
+    "Korea Central",
+];
+
+impl Config {
+    /// The settings of `file`, or the defaults without one; secrets and defaults of folders from the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem: the file cannot be read, is no TOML, has unknown settings or values that do not fit.
+    pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, ConfigError> {
+        let text = match file {
+            None => String::new(),
+            Some(file) => std::fs::read_to_string(file)
+                .map_err(|error| ConfigError(vec![format!("the file {} cannot be read: {error}", file.display())]))?,
+        };
+        Config::parse(&text, environment)
+    }
+
+    /// The settings in `text`.
+    ///
+    /// # Errors
+    /// As of [`load`](Self::load).
+    pub fn parse(text: &str, environment: &Environment) -> Result<Config, ConfigError> {
+        let table =
+            text.parse().map_err(|error: toml::de::Error| ConfigError(vec![format!("it is no TOML: {}", error.message())]))?;
+        let mut problems = Vec::new();
+        let mut root = Section::root(table, &mut problems);
+        let folders = folders(root.section("folders"), environment);
+        let config = Config {
+            listen: listen(root.section("listen")),
+            database: database(root.section("database"), environment),
+            archive: archive(root.section("archive"), &folders, environment),
+            driver: driver(root.section("driver"), &folders),
+            limits: limits(root.section("limits")),
+            log: log(root.section("log")),
+            folders,
+        };
+        root.end();
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError(problems)) }
+    }
+
+    /// Moves the data folder, and with it every folder that was not set apart.
+    pub fn move_data(&mut self, data: PathBuf) {
+        let old = std::mem::replace(&mut self.folders.data, data.clone());
+        let moved = |path: &mut PathBuf| {
+            if let Ok(rest) = path.strip_prefix(&old) {
+                *path = data.join(rest);
+            }
+        };
+        moved(&mut self.folders.keys);
+        moved(&mut self.folders.run);
+        let mut archive = PathBuf::from(&self.archive.url);
+        moved(&mut archive);
+        self.archive.url = archive.to_string_lossy().into_owned();
+        if let Driver::Local(local) = &mut self.driver {
+            moved(&mut local.folder);
+            moved(&mut local.share);
+        }
+    }
+}
+
+fn listen(mut section: Section<'_>) -> Listen {
+    let local = |port| vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))];
+    let http = section.addresses("http", local(8080));
+    let https = section.addresses("https", local(8443));
+    let allow_http = section.flag("allow_http", false);
+    if http.is_empty() && https.is_empty() {
+        section.problem("http", "and listen.https are both empty: the server would listen nowhere");
+    }
+    if let Some(address) = http.iter().find(|address| !allow_http && !crate::edge::is_loopback(address.ip())) {
+        section.problem(
+            "http",
+            &format!("has {address}, where tokens would travel in the clear: set listen.allow_http = true to allow that"),
+        );
+    }
+    let public_url = section.take("public_url", None, "a URL such as \"https://batch.example.org\", without a path", |value| {
+        let url = value.as_str()?.trim_end_matches('/').to_owned();
+        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+        (!host.is_empty() && host.bytes().all(plain)).then_some(Some(url))
+    });
+    let certificate = match (section.path("certificate"), section.path("key")) {
+        (Some(chain), Some(key)) => Some(Certificate { chain, key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            section.problem("certificate", "is set without listen.key");
+            None
+        }
+        (None, Some(_)) => {
+            section.problem("key", "is set without listen.certificate");
+            None
+        }
+    };
+    let listen = Listen {
+        http,
+        https,
+        allow_http,
+        host_names: section.texts("host_names", Vec::new()),
+        public_url,
+        certificate,
+        connections: section.number("connections", 4096, 1..=1_000_000),
+        connections_per_address: section.number("connections_per_address", 1024, 1..=1_000_000),
+    };
+    section.end();
+    listen
+}
+
+fn database(mut section: Section<'_>, environment: &Environment) -> Database {
+    let database = Database {
+        url: environment.database_url.clone(),
+        connections: section.number("connections", crate::store::DEFAULT_CONNECTIONS, 4..=1000),
+        wait: section.span("wait", Span(Duration::from_secs(60))),
+        migrations: section.take("migrations", Migrations::Apply, "\"apply\" or \"check\"", |value| match value.as_str()? {
+            "apply" => Some(Migrations::Apply),
+            "check" => Some(Migrations::Check),
+            _ => None,
+        }),
+        programs: section.path("programs"),
+        memory: section.bytes("memory", Bytes(128 << 20), Bytes(1 << 20)),
+    };
+    section.end();
+    database
+}
+
+fn folders(mut section: Section<'_>, environment: &Environment) -> Folders {
+    let data = section.path("data").unwrap_or_else(|| environment.data_folder());
+    let folders = Folders {
+        keys: section.path("keys").unwrap_or_else(|| data.join("keys")),
+        run: section.path("run").unwrap_or_else(|| data.join("run")),
+        data,
+    };
+    section.end();
+    folders
+}
+
+fn archive(mut section: Section<'_>, folders: &Folders, environment: &Environment) -> Archive {
+    let default = folders.data.join("archive").to_string_lossy().into_owned();
+    let archive = Archive {
+        url: section.take("url", default, "an absolute folder or a URL of s3://, az:// or gs://", |value| {
+            let url = value.as_str()?;
+            let known = url.starts_with('/') || ["s3://", "az://", "gs://"].iter().any(|scheme| url.starts_with(scheme));
+            known.then(|| url.to_owned())
+        }),
+        options: section.options("options"),
+        secrets: environment.archive.clone(),
+    };
+    section.end();
+    archive
+}
+
+fn driver(mut section: Section<'_>, folders: &Folders) -> Driver {
+    let kind = section.take("kind", "local", "\"local\" or \"none\"", |value| match value.as_str()? {
+        "local" => Some("local"),
+        "none" => Some("none"),
+        _ => None,
+    });
+    let driver = if kind == "none" {
+        Driver::None
+    } else {
+        Driver::Local(Local {
+            folder: section.path("folder").unwrap_or_else(|| folders.data.join("nodes")),
+            share: section.path("share").unwrap_or_else(|| folders.data.join("share")),
+            isolation: section.take("isolation", Isolation::Best, "\"best\", \"namespaces\" or \"process-groups\"", |value| {
+                match value.as_str()? {
+                    "best" => Some(Isolation::Best),
+                    "namespaces" => Some(Isolation::Namespaces),
+                    "process-groups" => Some(Isolation::ProcessGroups),
+                    _ => None,
+                }
+            }),
+        })
+    };
+    section.end();
+    driver
+}
+
+fn limits(mut section: Section<'_>) -> Limits {
+    let locations = section.texts("locations", LOCATIONS.iter().map(|&name| name.to_owned()).collect());
+    if locations.is_empty() {
+        section.problem("locations", "is empty: at least one region must be offered");
+    }
+    if let Some(bad) = locations.iter().find(|name| !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b' ')) {
+        section.problem("locations", &format!("has '{bad}': names are letters, digits and blanks"));
+    }
+    let limits = Limits {
+        clusters: section.number("clusters", 20, 0..=100_000),
+        stop_grace: section.span("stop_grace", Span(Duration::from_secs(10))),
+        drain: section.span("drain", Span(Duration::from_secs(15))),
+        locations,
+    };
+    section.end();
+    limits
+}
+
+fn log(mut section: Section<'_>) -> Log {
+    let log = Log {
+        filter: section.take("filter", "info".into(), "a filter such as \"info\" or \"batchyard=debug\"", |value| {
+            let filter = value.as_str()?;
+            tracing_subscriber::EnvFilter::try_new(filter).ok()?;
+            Some(filter.to_owned())
+        }),
+        format: section.take("format", LogFormat::Auto, "\"auto\", \"text\" or \"json\"", |value: Value| {
+            match value.as_str()? {
+                "auto" => Some(LogFormat::Auto),
+                "text" => Some(LogFormat::Text),
+                "json" => Some(LogFormat::Json),
+                _ => None,
+            }
+        }),
+    };
+    section.end();
+    log
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment() -> Environment {
+        Environment { root: true, ..Environment::default() }
+    }
+
+    #[test]
+    fn nothing_set_is_right() {
+        let config = Config::parse("", &environment()).expect("defaults are right");
+        assert_eq!(config.folders.keys, Path::new("/var/lib/batchyard/keys"));
+        assert_eq!(config.archive.url, "/var/lib/batchyard/archive");
+        assert!(matches!(config.driver, Driver::Local(ref local) if local.share == Path::new("/var/lib/batchyard/share")));
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let text = r#"
+            unknown = 1
+            [listen]
+            http = ["0.0.0.0:80"]
+            htps = []
+            public_url = "ftp://x"
+            key = "/k"
+            [database]
+            wait = 30
+            migrations = "maybe"
+            url = "postgres://secret"
+            [folders]
+            data = "relative"
+            [driver]
+            kind = "cloud"
+            [limits]
+            clusters = -1
+            locations = ["East_US"]
+        "#;
+        let error = Config::parse(text, &environment()).expect_err("much is wrong").to_string();
+        for part in [
+            "unknown is not a setting",
+            "listen.htps is not a setting; [listen] has http, https",
+            "listen.http has 0.0.0.0:80, where tokens would travel in the clear",
+            "listen.public_url = \"ftp://x\" is not a URL",
+            "listen.key is set without listen.certificate",
+            "database.wait = 30 is not a time",
+            "database.migrations = \"maybe\" is not \"apply\" or \"check\"",
+            "database.url is not a setting",
+            "folders.data = \"relative\" is not an absolute path",
+            "driver.kind = \"cloud\" is not \"local\" or \"none\"",
+            "limits.clusters = -1 is not a number",
+            "limits.locations has 'East_US'",
+        ] {
+            assert!(error.contains(part), "{part} is missing in:\n{error}");
+        }
+    }
+
+    #[test]
+    fn moving_the_data_folder_leaves_what_was_set_apart() {
+        let mut config = Config::parse("[folders]\nkeys = \"/etc/keys\"", &environment()).expect("right");
+        config.move_data("/srv/yard".into());
+        assert_eq!(config.folders.keys, Path::new("/etc/keys"));
+        assert_eq!(config.folders.run, Path::new("/srv/yard/run"));
+        assert_eq!(config.archive.url, "/srv/yard/archive");
+    }
+
+    #[test]
+    fn what_is_printed_reads_the_same_and_has_no_secret() {
+        let environment = Environment {
+            database_url: Some(SecretText("postgres://u:canary@h/d".into())),
+            archive: vec![("aws_secret_access_key".into(), SecretText("canary".into()))],
+            ..environment()
+        };
+        let text =
+            "[archive]\nurl = \"s3://b\"\noptions = { aws_region = \"x\" }\n[listen]\nhttps = []\n[driver]\nkind = \"none\"\n";
+        let config = Config::parse(text, &environment).expect("right");
+        let printed = config.to_toml();
+        assert!(!printed.contains("canary"), "{printed}");
+        assert!(printed.contains("aws_secret_access_key"), "says that it is set: {printed}");
+        let again = Config::parse(&printed, &environment).expect("what is printed is right");
+        assert_eq!(again.to_toml(), printed);
+    }
+
+    #[test]
+    fn the_example_is_right_and_says_the_defaults() {
+        let example = include_str!("../../examples/batchyard.toml");
+        let config = Config::parse(example, &environment()).expect("the example is right");
+        let defaults = Config::parse("", &environment()).expect("defaults are right");
+        assert_eq!(config.to_toml(), defaults.to_toml());
+    }
+}

@@ -1,0 +1,138 @@
+//! The effective settings as a file that could be read again, without secrets.
+
+use std::fmt::Write;
+
+use toml::Value;
+
+use super::{Config, Driver, Isolation, LogFormat, Migrations};
+
+impl Config {
+    /// All settings as TOML. Secrets are named in comments and not shown.
+    pub fn to_toml(&self) -> String {
+        let mut out = Printer(String::new());
+        let listen = &self.listen;
+        out.section("listen");
+        out.list("http", listen.http.iter().map(ToString::to_string));
+        out.list("https", listen.https.iter().map(ToString::to_string));
+        out.value("allow_http", listen.allow_http);
+        out.list("host_names", listen.host_names.iter().cloned());
+        out.optional("public_url", listen.public_url.as_deref());
+        out.optional("certificate", listen.certificate.as_ref().map(|files| files.chain.to_string_lossy()));
+        out.optional("key", listen.certificate.as_ref().map(|files| files.key.to_string_lossy()));
+        out.value("connections", i64::from(listen.connections));
+        out.value("connections_per_address", i64::from(listen.connections_per_address));
+
+        out.section("database");
+        out.secret("DATABASE_URL", self.database.url.is_some());
+        out.value("connections", i64::from(self.database.connections));
+        out.value("wait", self.database.wait.to_string());
+        out.value(
+            "migrations",
+            match self.database.migrations {
+                Migrations::Apply => "apply",
+                Migrations::Check => "check",
+            },
+        );
+        out.optional("programs", self.database.programs.as_ref().map(|path| path.to_string_lossy()));
+        out.value("memory", self.database.memory.to_string());
+
+        out.section("folders");
+        out.value("data", self.folders.data.to_string_lossy());
+        out.value("keys", self.folders.keys.to_string_lossy());
+        out.value("run", self.folders.run.to_string_lossy());
+
+        out.section("archive");
+        out.value("url", self.archive.url.as_str());
+        let options = self.archive.options.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+        out.value("options", options.collect::<toml::Table>());
+        for (name, _) in &self.archive.secrets {
+            out.secret(&format!("BATCHYARD_ARCHIVE_{} ({name})", name.to_ascii_uppercase()), true);
+        }
+
+        out.section("driver");
+        match &self.driver {
+            Driver::None => out.value("kind", "none"),
+            Driver::Local(local) => {
+                out.value("kind", "local");
+                out.value("folder", local.folder.to_string_lossy());
+                out.value("share", local.share.to_string_lossy());
+                out.value(
+                    "isolation",
+                    match local.isolation {
+                        Isolation::Best => "best",
+                        Isolation::Namespaces => "namespaces",
+                        Isolation::ProcessGroups => "process-groups",
+                    },
+                );
+            }
+        }
+
+        out.section("limits");
+        out.value("clusters", i64::from(self.limits.clusters));
+        out.value("stop_grace", self.limits.stop_grace.to_string());
+        out.value("drain", self.limits.drain.to_string());
+        out.list("locations", self.limits.locations.iter().cloned());
+
+        out.section("log");
+        out.value("filter", self.log.filter.as_str());
+        out.value(
+            "format",
+            match self.log.format {
+                LogFormat::Auto => "auto",
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            },
+        );
+        out.0
+    }
+}
+
+struct Printer(String);
+
+impl Printer {
+    fn section(&mut self, name: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\n" };
+        let _ = writeln!(self.0, "{gap}[{name}]");
+    }
+
+    fn value(&mut self, key: &str, value: impl Printable) {
+        let _ = writeln!(self.0, "{key} = {}", value.printable());
+    }
+
+    fn list(&mut self, key: &str, values: impl Iterator<Item = String>) {
+        self.value(key, values.map(Value::from).collect::<Vec<Value>>());
+    }
+
+    fn optional(&mut self, key: &str, value: Option<impl AsRef<str>>) {
+        if let Some(value) = value {
+            self.value(key, value.as_ref());
+        }
+    }
+
+    fn secret(&mut self, name: &str, is_set: bool) {
+        let _ = writeln!(self.0, "# {name}: {}", if is_set { "set, not shown" } else { "not set" });
+    }
+}
+
+/// What becomes a value of TOML.
+trait Printable {
+    fn printable(self) -> Value;
+}
+
+macro_rules! printable {
+    ($($type:ty),*) => {
+        $(impl Printable for $type {
+            fn printable(self) -> Value {
+                Value::from(self)
+            }
+        })*
+    };
+}
+
+printable!(bool, i64, String, &str, Vec<Value>, toml::Table);
+
+impl Printable for std::borrow::Cow<'_, str> {
+    fn printable(self) -> Value {
+        Value::from(self.into_owned())
+    }
+}

@@ -17,6 +17,7 @@ mod host;
 mod json;
 mod kinds;
 mod links;
+mod openapi;
 mod operations;
 mod path;
 mod platform;
@@ -39,6 +40,7 @@ use crate::sign::Signer;
 use crate::wire::platform::Location;
 
 pub use host::Hosts;
+pub use openapi::openapi;
 
 /// How a request reached this server. The edge puts an [`Origin`] into each request's extensions; without one it is plain http.
 ///

@@ -35,8 +35,8 @@ pub(crate) async fn issue(mut call: Call) -> Answer {
             let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
             let document = json!({"error": refused.error, "error_description": refused.description});
             let mut response = respond::json(status, &document)?;
-            if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            if let Some(after) = refused.retry_after {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
             }
             response
         }

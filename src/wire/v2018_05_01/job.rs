@@ -24,7 +24,7 @@ use crate::wire::v2018_05_01::variables::{decode_environment, decode_secrets};
 const PRIORITIES: [(&str, Priority); 3] = [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)];
 
 /// Members that choose a framework; one of them is given.
-const FRAMEWORKS: [&str; 9] = [
+pub const FRAMEWORKS: [&str; 9] = [
     "cntkSettings",
     "pyTorchSettings",
     "tensorFlowSettings",
@@ -36,7 +36,8 @@ const FRAMEWORKS: [&str; 9] = [
     "horovodSettings",
 ];
 
-const CUSTOM: &str = "customToolkitSettings";
+/// The member that chooses the custom toolkit.
+pub const CUSTOM: &str = "customToolkitSettings";
 
 /// Longest time that a job may ask for. Unit: seconds. Above what clients of any time sent as their default (150 days).
 const MAX_WALL_CLOCK_S: u64 = 366 * 86_400;

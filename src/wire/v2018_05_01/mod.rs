@@ -11,6 +11,11 @@ pub mod usages;
 pub mod variables;
 pub mod workspace;
 
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
 use serde::Serialize;
 
 use crate::domain::resource::{Envelope, Resource};

@@ -1,0 +1,192 @@
+//! What the route table does not say of an operation: what it is for, its query, its body and its answers.
+
+use serde_json::{Value, json};
+
+use crate::http::verbs::MAX_RESULTS;
+
+/// A description of one operation.
+pub(super) struct Operation {
+    /// One sentence.
+    pub(super) summary: &'static str,
+    /// Name, whether it is required, schema; `api-version` is added from the route.
+    pub(super) query: Vec<(&'static str, bool, Value)>,
+    /// Media type and schema of the body.
+    pub(super) request: Option<(&'static str, &'static str)>,
+    /// Status, meaning, and schema of the body: `None` without one, `""` for bytes.
+    pub(super) responses: Vec<(u16, &'static str, Option<&'static str>)>,
+    /// The schema of refusals.
+    pub(super) failure: &'static str,
+}
+
+fn answers(summary: &'static str, schema: &'static str) -> Operation {
+    let responses = vec![(200, "The answer.", Some(schema))];
+    Operation { summary, query: Vec::new(), request: None, responses, failure: "CloudError" }
+}
+
+fn list(summary: &'static str, schema: &'static str) -> Operation {
+    Operation { query: vec![max_results(), skip_token()], ..answers(summary, schema) }
+}
+
+fn accepted(summary: &'static str) -> Operation {
+    let responses = vec![(202, "It was accepted; poll the URLs of the headers.", None)];
+    Operation { responses, ..answers(summary, "") }
+}
+
+fn delete(summary: &'static str) -> Operation {
+    let mut operation = accepted(summary);
+    operation.responses.push((204, "There was none.", None));
+    operation
+}
+
+impl Operation {
+    fn body(mut self, schema: &'static str) -> Operation {
+        self.request = Some(("application/json", schema));
+        self
+    }
+
+    fn or(mut self, status: u16, meaning: &'static str, schema: Option<&'static str>) -> Operation {
+        self.responses.push((status, meaning, schema));
+        self
+    }
+
+    fn query(mut self, parameters: Vec<(&'static str, bool, Value)>) -> Operation {
+        self.query.extend(parameters);
+        self
+    }
+
+    fn only(mut self, status: u16, meaning: &'static str, schema: Option<&'static str>) -> Operation {
+        self.responses = vec![(status, meaning, schema)];
+        self
+    }
+}
+
+fn max_results() -> (&'static str, bool, Value) {
+    (
+        "maxresults",
+        false,
+        json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": MAX_RESULTS, "default": MAX_RESULTS}),
+    )
+}
+
+fn skip_token() -> (&'static str, bool, Value) {
+    ("$skiptoken", false, json!({"type": "string", "description": "Where the page begins, as a nextLink carries it."}))
+}
+
+fn files(summary: &'static str) -> Operation {
+    list(summary, "FileListResult").query(vec![
+        ("outputdirectoryid", true, json!({"type": "string"})),
+        ("directory", false, json!({"type": "string", "default": "."})),
+        (
+            "linkexpiryinminutes",
+            false,
+            json!({"type": "integer", "format": "int32", "minimum": 5, "maximum": 600, "default": 60}),
+        ),
+    ])
+}
+
+fn linked(summary: &'static str) -> Operation {
+    let text = || json!({"type": "string"});
+    let names = ["sv", "a", "d", "se", "sig"].map(|name| (name, true, text()));
+    answers(summary, "")
+        .or(206, "The bytes that the Range header asked for.", Some(""))
+        .or(416, "The range is at or past the end.", None)
+        .query(names.to_vec())
+        .query(vec![("sr", false, text()), ("sp", false, text()), ("n", false, text())])
+}
+
+/// The description of an operation by its id; empty where there is none, which a test finds.
+pub(super) fn describe(operation: &str) -> Operation {
+    match operation {
+        "Operations_List" => answers("Lists what can be permitted.", "OperationListResult"),
+        "Usages_List" => answers("Lists what is used of what may be used in a region.", "ListUsagesResult"),
+        "Operations_GetResult" => answers("Tells how far an operation is.", "OperationResult"),
+        "Operations_GetStatus" => accepted("Answers what an operation's call would have answered.")
+            .or(200, "The resource that was made.", Some("Resource"))
+            .or(204, "It did what it promised.", None),
+        "Workspaces_List" => list("Lists the workspaces of a subscription.", "WorkspaceListResult"),
+        "Workspaces_ListByResourceGroup" => list("Lists the workspaces of a group.", "WorkspaceListResult"),
+        "Workspaces_Create" => answers("Makes a workspace.", "Workspace").body("WorkspaceCreateParameters"),
+        "Workspaces_Update" => answers("Replaces a workspace's tags.", "Workspace").body("WorkspaceUpdateParameters"),
+        "Workspaces_Delete" => delete("Deletes a workspace and all that is in it."),
+        "Workspaces_Get" => answers("Gets a workspace.", "Workspace"),
+        "Experiments_ListByWorkspace" => list("Lists the experiments of a workspace.", "ExperimentListResult"),
+        "Experiments_Create" => answers("Makes an experiment.", "Experiment"),
+        "Experiments_Delete" => delete("Deletes an experiment and its jobs."),
+        "Experiments_Get" => answers("Gets an experiment.", "Experiment"),
+        "Jobs_ListByExperiment" => list("Lists the jobs of an experiment.", "JobListResult"),
+        "Jobs_Create" => {
+            accepted("Makes a job.").body("JobCreateParameters").or(200, "It was there; this is what is stored.", Some("Job"))
+        }
+        "Jobs_Delete" => delete("Deletes a job; one that runs is stopped."),
+        "Jobs_Get" => answers("Gets a job.", "Job"),
+        "Jobs_ListOutputFiles" => files("Lists what a job wrote to one of its directories."),
+        "Jobs_ListOutputFilesNext" => files("Continues such a list, for clients that do it with GET."),
+        "Jobs_ListRemoteLoginInformation" => {
+            answers("Lists how to reach the nodes of a job.", "RemoteLoginInformationListResult")
+        }
+        "Jobs_ListRemoteLoginInformationNext" => {
+            answers("The same, for clients that continue lists with GET.", "RemoteLoginInformationListResult")
+        }
+        "Jobs_Terminate" => accepted("Stops a job.").or(200, "It had ended.", None),
+        "Clusters_Create" => accepted("Makes a cluster.").body("ClusterCreateParameters").or(
+            200,
+            "It was there; this is what is stored.",
+            Some("Cluster"),
+        ),
+        "Clusters_Update" => answers("Changes a cluster's scale settings.", "Cluster").body("ClusterUpdateParameters"),
+        "Clusters_Delete" => delete("Deletes a cluster; its jobs stay."),
+        "Clusters_Get" => answers("Gets a cluster.", "Cluster"),
+        "Clusters_ListRemoteLoginInformation" => {
+            answers("Lists how to reach the nodes of a cluster.", "RemoteLoginInformationListResult")
+        }
+        "Clusters_ListRemoteLoginInformationNext" => {
+            answers("The same, for clients that continue lists with GET.", "RemoteLoginInformationListResult")
+        }
+        "Clusters_ListByWorkspace" => list("Lists the clusters of a workspace.", "ClusterListResult"),
+        "Tenants_List" => answers("Lists the caller's tenant.", "TenantListResult"),
+        "Subscriptions_List" => answers("Lists the subscriptions of the caller's tenant.", "SubscriptionListResult"),
+        "Subscriptions_Get" => answers("Gets a subscription.", "Subscription"),
+        "Subscriptions_ListLocations" => answers("Lists the regions that are offered.", "LocationListResult"),
+        "Providers_ListAtTenantScope" => answers("Lists the providers.", "ProviderListResult"),
+        "Providers_GetAtTenantScope" => answers("Gets a provider.", "Provider"),
+        "Providers_List" => {
+            answers("Lists the providers and whether the subscription has registered them.", "ProviderListResult")
+        }
+        "Providers_Get" => answers("Gets a provider and whether the subscription has registered it.", "Provider"),
+        "Providers_Register" => answers("Registers a provider for a subscription.", "Provider"),
+        "ResourceGroups_List" => list("Lists the resource groups of a subscription.", "ResourceGroupListResult").query(vec![(
+            "$top",
+            false,
+            json!({"type": "integer", "minimum": 1, "maximum": MAX_RESULTS}),
+        )]),
+        "ResourceGroups_CheckExistence" => {
+            answers("Tells whether a group exists.", "").only(204, "It exists.", None).or(404, "It does not.", None)
+        }
+        "ResourceGroups_CreateOrUpdate" => answers("Makes a group, or changes its tags.", "ResourceGroup")
+            .body("ResourceGroupParameters")
+            .or(201, "It was made.", Some("ResourceGroup")),
+        "ResourceGroups_Update" => answers("Changes a group's tags.", "ResourceGroup").body("ResourceGroupPatch"),
+        "ResourceGroups_Delete" => accepted("Deletes a group and all that is in it."),
+        "ResourceGroups_Get" => answers("Gets a group.", "ResourceGroup"),
+        "ResourceGroups_GetResult" => accepted("Tells whether a group's delete has ended.").or(200, "It has.", None),
+        "Metadata_GetEndpoints" => answers("Tells where the rest of this cloud is.", "CloudMetadata").query(vec![(
+            "api-version",
+            false,
+            json!({"type": "string"}),
+        )]),
+        "Tokens_GetConfigurationV2" | "Tokens_GetConfiguration" | "Tokens_GetConfigurationAdfs" => {
+            answers("What an authority says of itself.", "OpenIdConfiguration")
+        }
+        "Tokens_GetKeysV2" | "Tokens_GetKeys" => answers("The public keys of the built-in issuer.", "JsonWebKeySet"),
+        "Tokens_CreateV2" | "Tokens_Create" => Operation {
+            request: Some(("application/x-www-form-urlencoded", "TokenRequest")),
+            failure: "TokenRefusal",
+            ..answers("Gives a token for client credentials.", "Token")
+        },
+        "Files_Get" => linked("Downloads an output file."),
+        "Files_Head" => linked("Tells the size of an output file."),
+        "Health_Live" => answers("Tells whether the process lives.", "Health"),
+        "Health_Ready" => answers("Tells whether the store answers.", "Health"),
+        _ => Operation { responses: Vec::new(), ..answers("", "") },
+    }
+}

@@ -98,5 +98,22 @@ impl DriverError {
     }
 }
 
+/// Which driver makes an installation's machines, and what it is built from.
+#[derive(Clone, Debug)]
+pub enum Settings {
+    /// Nodes on this host.
+    Local(local::Settings),
+}
+
+/// Builds the driver that the settings name: the one place that knows them all. Blocks for some milliseconds.
+///
+/// # Errors
+/// [`DriverError::Permanent`]: what the settings ask for cannot be had here, with the reason.
+pub fn build(settings: Settings) -> Result<SharedDriver, DriverError> {
+    Ok(match settings {
+        Settings::Local(settings) => Arc::new(local::LocalDriver::new(settings)?),
+    })
+}
+
 /// A driver that many parts hold.
 pub type SharedDriver = Arc<dyn Driver>;

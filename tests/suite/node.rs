@@ -67,8 +67,12 @@ impl Yard {
     }
 
     fn new(privilege: Privilege) -> Result<Yard, DriverError> {
+        Yard::below(&std::env::temp_dir(), privilege)
+    }
+
+    fn below(parent: &Path, privilege: Privilege) -> Result<Yard, DriverError> {
         let id = Uuid::now_v7().simple().to_string();
-        let dir = std::env::temp_dir().join(format!("batchyard-node-{id}"));
+        let dir = parent.join(format!("batchyard-node-{id}"));
         std::fs::create_dir_all(dir.join("data")).expect("made");
         let owner = format!("t{}", &id[20..]);
         let driver = LocalDriver::new(Yard::settings(&dir, &owner, privilege))?;
@@ -136,7 +140,7 @@ impl Yard {
             As::Agent => script.to_owned(),
             As::Root => format!("{join}exec setpriv --bounding-set=-sys_admin bash -c '{quoted}'"),
             As::Job => format!(
-                "{join}exec setpriv --reuid=79000 --regid=79000 --clear-groups --no-new-privs --bounding-set=-all env HOME=/home/batch bash -c '{quoted}'"
+                "{join}exec setpriv --reuid=61000 --regid=61000 --clear-groups --no-new-privs --bounding-set=-all env HOME=/home/batch bash -c '{quoted}'"
             ),
         };
         wait("the program in the node", || place.join("in").exists()).await;
@@ -556,6 +560,82 @@ async fn host_canaries_are_invisible() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_below_a_host_folder_that_nodes_see_is_hidden() {
+    let Some(other) = Yard::namespaces() else { return };
+    let yard = Yard::below(Path::new("/opt"), Privilege::Namespaces).expect("built");
+    let spec = machine(cluster());
+    yard.ensure(&spec).await;
+    let folder = yard.dir.join("data");
+    std::fs::write(folder.join("canary"), "secret").expect("written");
+    for who in [As::Root, As::Job] {
+        let (code, output) = yard.run(&spec, who, &format!("ls -A {0} | grep . || cat {0}/canary", folder.display())).await;
+        assert!(code != 0 && !output.contains("secret"), "{output}");
+        let (code, _) = yard.run(&spec, who, &format!("umount {}", folder.display())).await;
+        assert_ne!(code, 0);
+    }
+    yard.output(&spec, As::Root, "touch /opt/written").await;
+    yard.delete(&spec).await;
+    assert!(!Path::new("/opt/written").exists());
+    yard.close();
+    other.close();
+}
+
+/// A mount of a test.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_that_is_layers_itself_holds_nodes() {
+    let Some(other) = Yard::namespaces() else { return };
+    let place = other.dir.join("layers");
+    let merged = place.join("merged");
+    for folder in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir_all(place.join(folder)).expect("made");
+    }
+    let options = format!("lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work", place.display());
+    let options = std::ffi::CString::new(options).expect("plain");
+    rustix::mount::mount("overlay", &merged, "overlay", rustix::mount::MountFlags::empty(), Some(options.as_c_str()))
+        .expect("mounted");
+    let mounted = Mounted(merged.clone());
+    let yard = Yard::below(&merged, Privilege::Namespaces).expect("built");
+    let spec = machine(cluster());
+    yard.ensure(&spec).await;
+    assert_eq!(
+        yard.output(&spec, As::Root, "touch /usr/bin/x /etc/x /opt/x && ls /etc/passwd && id -un").await,
+        "/etc/passwd\nroot"
+    );
+    yard.delete(&spec).await;
+    let nodes = std::fs::read_dir(yard.dir.join("data/local/nodes")).expect("there").count();
+    assert_eq!(nodes, 0);
+    drop(yard);
+    drop(mounted);
+    other.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_may_still_start_is_unknown() {
+    let yard = Yard::new(Privilege::ProcessGroup).expect("needs no right");
+    let spec = machine(cluster());
+    std::fs::create_dir_all(yard.node(&spec.name)).expect("made");
+    let lock = std::fs::File::create(yard.node(&spec.name).join("alive")).expect("made");
+    lock.lock().expect("free");
+    assert_eq!(yard.find(&spec).await, Some(Presence::Unknown), "someone holds its life");
+    let held = std::fs::File::open(yard.node(&spec.name)).expect("there");
+    drop(lock);
+    held.lock().expect("free");
+    assert_eq!(yard.find(&spec).await, Some(Presence::Unknown), "someone makes or unmakes it");
+    drop(held);
+    assert_eq!(yard.find(&spec).await, Some(Presence::Absent));
+    yard.delete(&spec).await;
+    yard.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_nodes_are_invisible() {
     let Some(yard) = Yard::namespaces() else { return };
     let cluster = cluster();
@@ -689,7 +769,7 @@ async fn a_node_is_a_machine_that_programs_run_on() {
     // The share is the host's; all else is the node's own.
     yard.output(&spec, As::Job, &format!("echo result > {SHARE}/result && echo x > /tmp/x && echo x > ~/x")).await;
     assert_eq!(std::fs::read_to_string(yard.dir.join("share/result")).expect("there"), "result\n");
-    assert_eq!(yard.dir.join("share/result").metadata().expect("there").uid(), 79_000);
+    assert_eq!(yard.dir.join("share/result").metadata().expect("there").uid(), 61_000);
     let (code, _) = yard.run(&spec, As::Job, "echo x > /usr/bin/x").await;
     assert_ne!(code, 0, "jobs change no programs");
     yard.output(

@@ -103,6 +103,22 @@ pub(super) fn remove_unused(folder: &Path, keep: &[PathBuf]) {
     }
 }
 
+/// Copies all of a copy into a folder that is there.
+///
+/// # Errors
+/// Something cannot be read or written.
+pub(super) fn copy_tree(base: &Path, target: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(base).map_err(at("read", base))? {
+        let (from, name) = entry.map(|e| (e.path(), e.file_name())).map_err(at("read", base))?;
+        let (to, meta) = (target.join(name), from.symlink_metadata().map_err(at("read", &from))?);
+        copy(&from, &to, &meta)?;
+        if meta.is_dir() {
+            copy_tree(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
 type Entry = (PathBuf, Metadata);
 
 /// Everything below `etc` that is allowed, parents before what is in them, in the order of names.
@@ -185,6 +201,11 @@ mod tests {
             assert!(!base.join(secret).exists(), "{secret}");
         }
         assert!(base.join("ld.so.cache").is_file());
+        let copy = folder.join("copy");
+        std::fs::create_dir(&copy).expect("made");
+        copy_tree(&base, &copy).expect("copied");
+        assert!(copy.join("alternatives").is_dir() && copy.join("ssl/certs").is_dir());
+        crate::driver::local::remove::remove_tree(&copy).expect("removed");
         remove_unused(&folder, std::slice::from_ref(&base));
         assert!(base.is_dir());
         remove_unused(&folder, &[]);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::bootstrap::{Isolation, JobUser};
+use crate::driver::local::cgroup::NodeGroup;
 use crate::driver::local::process::Identity;
 use crate::id::ResourceUid;
 
@@ -30,10 +31,11 @@ pub(super) const CLUSTER: &str = "/run/cluster";
 /// Inside a node: the agent's own folder.
 pub(super) const STATE: &str = "/var/lib/batchyard";
 
-/// The account that runs jobs in a node with a root of its own. Above what Debian gives to people (1000 to 59999) and to services,
-/// below the ranges of subordinate ids (from 100000), so that it is nobody on the host.
+/// The account that runs jobs in a node with a root of its own. In a range that neither Debian (people to 59999, packages from
+/// 60000 on demand) nor systemd (60001 to 60577, from 61184) gives away, so that it is nobody on the host, and below 65536, so that
+/// it exists in user namespaces too.
 pub(super) fn job_user() -> JobUser {
-    JobUser { name: "batch".to_owned(), uid: 79_000, gid: 79_000 }
+    JobUser { name: "batch".to_owned(), uid: 61_000, gid: 61_000 }
 }
 
 /// Whether `name` may be a machine of ours: it becomes a folder, a control group and an argument.
@@ -65,10 +67,8 @@ pub(super) struct NodeSpec {
     pub(super) program: Vec<String>,
     /// The environment of that program, whole.
     pub(super) environment: Vec<(String, String)>,
-    /// Control groups that its first process joins.
-    pub(super) groups: Vec<PathBuf>,
-    /// Control groups of its jobs: a name for each, and the folder, which root of the node sees below `/run/batchyard/cgroup`.
-    pub(super) job_groups: Vec<(String, PathBuf)>,
+    /// Its control groups; root of the node sees those of its jobs below `/run/batchyard/cgroup`.
+    pub(super) groups: Vec<NodeGroup>,
     /// Host folders that it sees, each below a layer of its own.
     pub(super) layered: Vec<PathBuf>,
     /// The folder that its `/etc` is a layer over.
@@ -131,6 +131,11 @@ impl NodeFolder {
     /// Upper and work folders of its layers.
     pub(super) fn layers(&self) -> PathBuf {
         self.0.join("layers")
+    }
+
+    /// As [`layers`](Self::layers), where memory is mounted for them.
+    pub(super) fn memory(&self) -> PathBuf {
+        self.0.join("memory")
     }
 
     /// The root of the documented paths of a node without a root of its own.

@@ -18,7 +18,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::domain::bootstrap::{AgentBootstrap, Isolation, ServerAddress};
 use crate::domain::machine::{MachineSpec, Observed, Presence};
-use crate::driver::local::cgroup::{Cgroups, NodeGroups};
+use crate::driver::local::cgroup::{Cgroups, NodeGroup};
 use crate::driver::local::layout::{self, NodeFolder, NodeSpec, at, is_host_name, is_machine_name};
 use crate::driver::local::lock::{FolderLock, is_held, make_folder};
 use crate::driver::local::network::{self, Networks};
@@ -91,7 +91,7 @@ impl Host {
         let address = self.networks.with(machine.cluster, |n| n.take_address(&machine.name, &machine.node_id))?;
         let groups = match self.isolation {
             Isolation::Namespaces => self.cgroups.make(&machine.name, &machine.size)?,
-            Isolation::ProcessGroup => NodeGroups::default(),
+            Isolation::ProcessGroup => Vec::new(),
         };
         let bootstrap = self.bootstrap(machine, folder, &groups);
         let spec = self.spec(machine, folder, address, groups);
@@ -126,7 +126,7 @@ impl Host {
         Ok(address)
     }
 
-    fn bootstrap(&self, machine: &MachineSpec, folder: &NodeFolder, groups: &NodeGroups) -> AgentBootstrap {
+    fn bootstrap(&self, machine: &MachineSpec, folder: &NodeFolder, groups: &[NodeGroup]) -> AgentBootstrap {
         let inside = |name: &str| PathBuf::from(layout::PRIVATE).join(name);
         let (server, state_dir, tasks_root, job_user) = match self.isolation {
             Isolation::Namespaces => {
@@ -144,11 +144,11 @@ impl Host {
             tasks_root,
             shares: self.share.iter().map(|_| layout::SHARE.to_owned()).collect(),
             job_user,
-            job_groups: groups.jobs.iter().map(|(name, _)| inside("cgroup").join(name)).collect(),
+            job_groups: groups.iter().map(|group| inside("cgroup").join(&group.name)).collect(),
         }
     }
 
-    fn spec(&self, machine: &MachineSpec, folder: &NodeFolder, address: Ipv4Addr, groups: NodeGroups) -> NodeSpec {
+    fn spec(&self, machine: &MachineSpec, folder: &NodeFolder, address: Ipv4Addr, groups: Vec<NodeGroup>) -> NodeSpec {
         let (binary, bootstrap, home) = match self.isolation {
             Isolation::Namespaces => {
                 (format!("{}/batchyard", layout::PRIVATE), format!("{}/bootstrap.json", layout::PRIVATE), "/root".into())
@@ -172,8 +172,7 @@ impl Host {
                 // Where no namespace tells who belongs to the node, this does.
                 text(NODE_VARIABLE, &folder.path().display().to_string()),
             ],
-            groups: groups.init,
-            job_groups: groups.jobs,
+            groups,
             layered: LAYERED.iter().map(PathBuf::from).collect(),
             base_etc: self.base_etc.clone(),
             hidden: self.hidden.clone(),

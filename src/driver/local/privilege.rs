@@ -49,10 +49,17 @@ fn attempt() -> io::Result<()> {
             | CloneFlags::CLONE_NEWIPC
             | CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWPID;
+        // Only root keeps its rights in the programs that it starts.
+        if !rustix::process::geteuid().is_root() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "cannot make namespaces: not root"));
+        }
         unshare(namespaces).map_err(|e| step("make namespaces")(e.into()))?;
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .map_err(|e| step("keep mounts to a namespace")(e.into()))?;
-        mount("tmpfs", "/proc", "tmpfs", MountFlags::empty(), None).map_err(|e| step("mount")(e.into()))?;
+        // Inside containers these two may be what is not allowed.
+        mount("proc", "/proc", "proc", MountFlags::empty(), None).map_err(|e| step("mount proc")(e.into()))?;
+        mount("sysfs", "/sys", "sysfs", MountFlags::RDONLY, None).map_err(|e| step("mount sysfs")(e.into()))?;
+        mount("tmpfs", "/proc", "tmpfs", MountFlags::empty(), None).map_err(|e| step("mount tmpfs")(e.into()))?;
         let mut network = Netlink::open()?;
         network.add_bridge("probe").map_err(step("make a bridge"))
     })?;

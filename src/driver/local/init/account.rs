@@ -115,7 +115,6 @@ mod tests {
             program: vec![],
             environment: vec![],
             groups: vec![],
-            job_groups: vec![],
             layered: vec![],
             base_etc: Default::default(),
             hidden: vec![],
@@ -141,7 +140,7 @@ mod tests {
         write_etc(&spec("alice"), &etc).expect("written");
         let passwd = std::fs::read_to_string(etc.join("passwd")).expect("there");
         assert!(passwd.lines().all(|line| line.split(':').count() == 7), "{passwd}");
-        assert!(passwd.contains("alice:x:1000:1000:") && passwd.contains("batch:x:79000:79000:"));
+        assert!(passwd.contains("alice:x:1000:1000:") && passwd.contains("batch:x:61000:61000:"));
         assert_eq!(std::fs::read_to_string(etc.join("machine-id")).expect("there").trim().len(), 32);
         std::fs::remove_dir_all(&etc).expect("removed");
     }

@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::process::{Resource, Rlimit};
 
 use crate::domain::bootstrap::Isolation;
+use crate::driver::local::cgroup::NodeGroup;
 use crate::driver::local::layout::{self, NodeFolder, NodeSpec, Running, at};
 use crate::driver::local::process::Identity;
 use crate::driver::local::start::Parent;
@@ -56,13 +57,15 @@ fn make_node(spec_path: &Path, parent: &mut Parent) -> io::Result<NodeSpec> {
 
     match spec.isolation {
         Isolation::Namespaces => {
-            for group in &spec.groups {
-                let file = group.join("cgroup.procs");
-                std::fs::write(&file, "0").map_err(at("join", &file))?;
-            }
-            // After joining: the groups that it is in are the roots that the node sees.
+            spec.groups.iter().try_for_each(NodeGroup::join)?;
+            // What it is in now are the roots that the node sees.
             let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
             unshare(own)?;
+            for group in &spec.groups {
+                for (limit, error) in group.settle()? {
+                    eprintln!("{limit} of jobs is not set: {error}");
+                }
+            }
             rustix::system::sethostname(spec.node_id.as_bytes())?;
             root::enter_root(&spec, &folder)?;
             shed::shed_capabilities()?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount};
 
+use crate::driver::local::base;
 use crate::driver::local::init::account;
 use crate::driver::local::layout::{self, NodeFolder, NodeSpec, at};
 use crate::driver::local::lock::make_folder;
@@ -78,15 +79,19 @@ pub(super) fn enter_root(spec: &NodeSpec, folder: &NodeFolder) -> io::Result<()>
         make_with_mode(&root.join(name), mode)?;
     }
     for shown in &spec.layered {
-        show(shown, &root, folder)?;
+        make_place(shown, &root)?;
     }
-    let layers = Layers::prepare(folder)?;
+    let mut layers = Layers::new(folder);
     for shown in spec.layered.iter().filter(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir())) {
-        layers.mount(shown, &inside(&root, shown))?;
+        layers.show(shown, &inside(&root, shown))?;
     }
-    layers.mount(&spec.base_etc, &root.join("etc"))?;
+    let etc = root.join("etc");
+    if !layers.show(&spec.base_etc, &etc)? {
+        unmount(&etc, UnmountFlags::DETACH).map_err(at("unmount", &etc))?;
+        base::copy_tree(&spec.base_etc, &etc)?;
+    }
     hide(spec, &root)?;
-    account::write_etc(spec, &root.join("etc"))?;
+    account::write_etc(spec, &etc)?;
     account::make_homes(spec, &root)?;
     mount_devices(&root)?;
     mount_kernel(&root)?;
@@ -134,7 +139,7 @@ fn make_with_mode(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Makes the place of a host folder, or the same link as on the host. One that is not there is not there.
-fn show(shown: &Path, root: &Path, _folder: &NodeFolder) -> io::Result<()> {
+fn make_place(shown: &Path, root: &Path) -> io::Result<()> {
     let target = inside(root, shown);
     match shown.symlink_metadata() {
         Ok(meta) if meta.is_symlink() => symlink(std::fs::read_link(shown)?, &target).map_err(at("make", &target)),
@@ -143,57 +148,49 @@ fn show(shown: &Path, root: &Path, _folder: &NodeFolder) -> io::Result<()> {
     }
 }
 
-/// Where what the node writes below host folders goes.
-enum Layers {
-    /// Into a folder that can hold layers.
-    Folder(PathBuf),
-    /// Nowhere: this kernel has no layers, so host folders are there to read.
-    None,
+/// Where what the node writes below host folders goes: into its folder; into memory, where the folder is on a file system that
+/// cannot hold layers, or is itself below the host folder; nowhere, where this kernel has no layers.
+struct Layers {
+    folder: PathBuf,
+    memory: PathBuf,
+    has_memory: bool,
 }
 
 impl Layers {
-    /// Finds out by trying: not every file system can hold layers, least of all one that is layers itself; memory can.
-    fn prepare(folder: &NodeFolder) -> io::Result<Layers> {
-        let place = folder.layers();
-        let trial = folder.path().join("trial");
-        make_folder(&place, 0o700)?;
-        make_folder(&trial, 0o700)?;
-        let layers = Layers::Folder(place.clone());
-        if let Err(first) = layers.overlay(&trial, &trial) {
-            mount("tmpfs", &place, "tmpfs", MountFlags::NODEV, Some(c"mode=700"))?;
-            if let Err(second) = layers.overlay(&trial, &trial) {
-                eprintln!("no layers here ({first}; in memory: {second}): the node cannot write below host folders");
-                unmount(&place, UnmountFlags::DETACH)?;
-                return Ok(Layers::None);
-            }
-            eprintln!("no layers on this file system ({first}): what the node writes below host folders is in memory");
-        }
-        unmount(&trial, UnmountFlags::DETACH)?;
-        Ok(layers)
+    fn new(folder: &NodeFolder) -> Layers {
+        Layers { folder: folder.layers(), memory: folder.memory(), has_memory: false }
     }
 
-    fn mount(&self, shown: &Path, target: &Path) -> io::Result<()> {
-        match self {
-            Layers::Folder(_) => self.overlay(shown, target),
-            Layers::None => bind(shown, target, MountFlags::NODEV | MountFlags::RDONLY),
+    /// Shows `lower` at `target`. Answers whether the node can write there.
+    fn show(&mut self, lower: &Path, target: &Path) -> io::Result<bool> {
+        let Err(first) = overlay(lower, target, &self.folder) else { return Ok(true) };
+        if !self.has_memory {
+            make_folder(&self.memory, 0o700)?;
+            mount("tmpfs", &self.memory, "tmpfs", MountFlags::NODEV, Some(c"mode=700")).map_err(at("mount", &self.memory))?;
+            self.has_memory = true;
         }
+        let Err(second) = overlay(lower, target, &self.memory) else {
+            eprintln!("what the node writes below {} is in memory: {first}", lower.display());
+            return Ok(true);
+        };
+        eprintln!("the node cannot write below {}: {first}; in memory: {second}", lower.display());
+        bind(lower, target, MountFlags::NODEV | MountFlags::RDONLY)?;
+        Ok(false)
     }
+}
 
-    fn overlay(&self, lower: &Path, target: &Path) -> io::Result<()> {
-        let Layers::Folder(place) = self else { return Ok(()) };
-        let name: String =
-            target.components().next_back().map(|c| c.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
-        let (upper, work) = (place.join(&name).join("upper"), place.join(&name).join("work"));
-        make_folder(&upper, 0o755)?;
-        make_folder(&work, 0o700)?;
-        let mut options = b"lowerdir=".to_vec();
-        for (before, path) in [("", lower), (",upperdir=", &upper), (",workdir=", &work)] {
-            options.extend(before.as_bytes());
-            options.extend(escape(path));
-        }
-        let options = CString::new(options).map_err(io::Error::other)?;
-        mount("overlay", target, "overlay", MountFlags::NODEV, Some(options.as_c_str())).map_err(at("layer", target))
+fn overlay(lower: &Path, target: &Path, place: &Path) -> io::Result<()> {
+    let place = place.join(target.file_name().unwrap_or_default());
+    let (upper, work) = (place.join("upper"), place.join("work"));
+    make_folder(&upper, 0o755)?;
+    make_folder(&work, 0o700)?;
+    let mut options = Vec::new();
+    for (name, path) in [("lowerdir=", lower), (",upperdir=", &upper), (",workdir=", &work)] {
+        options.extend(name.as_bytes());
+        options.extend(escape(path));
     }
+    let options = CString::new(options).map_err(io::Error::other)?;
+    mount("overlay", target, "overlay", MountFlags::NODEV, Some(options.as_c_str())).map_err(at("layer", target))
 }
 
 /// A path as an option of layers: what would end it is escaped.
@@ -295,10 +292,10 @@ fn mount_run(spec: &NodeSpec, folder: &NodeFolder, root: &Path) -> io::Result<()
     let binary = private.join("batchyard");
     std::fs::write(&binary, "").map_err(at("make", &binary))?;
     bind(&find_program(folder)?, &binary, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY)?;
-    for (name, group) in &spec.job_groups {
-        let target = private.join("cgroup").join(name);
+    for group in &spec.groups {
+        let target = private.join("cgroup").join(&group.name);
         make_folder(&target, 0o700)?;
-        bind(group, &target, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC)?;
+        bind(&group.jobs(), &target, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC)?;
     }
     // Into memory, and away from the disk: it holds a token.
     let secret = std::fs::read(folder.bootstrap()).map_err(at("read", &folder.bootstrap()))?;

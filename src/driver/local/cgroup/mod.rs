@@ -4,6 +4,9 @@
 //! agent, `jobs` for what they run, so that what jobs use up is not missing where they are ended. A hierarchy or controller that
 //! is missing is said once and done without.
 
+mod limits;
+mod member;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,21 +14,10 @@ use std::time::{Duration, Instant};
 use crate::domain::machine::Size;
 use crate::driver::local::layout::at;
 
+pub(super) use member::NodeGroup;
+
 /// Controllers of the first version that are used, where they are mounted. `freezer` has no limit; it is for ending.
 const CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "devices", "freezer"];
-
-/// Unit: microseconds. Source: default of the kernel's CPU bandwidth control.
-const CPU_PERIOD: u64 = 100_000;
-
-/// What jobs may not use of their node, so that its agent lives on. Unit: mebibytes.
-const MEMORY_RESERVE_MIB: u64 = 64;
-
-/// As [`MEMORY_RESERVE_MIB`]. Unit: processes and threads.
-const PIDS_RESERVE: u64 = 64;
-
-/// Devices that a node may open: null, zero, full, random, urandom, tty, ptmx and terminals.
-const DEVICES: [&str; 8] =
-    ["c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm"];
 
 /// The hierarchies of this host.
 #[derive(Clone, Debug)]
@@ -53,15 +45,6 @@ impl Hierarchy {
     fn name(&self) -> String {
         if self.is_v2() { "unified".to_owned() } else { self.v1.join(",") }
     }
-}
-
-/// The groups of one node, as its first process needs them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct NodeGroups {
-    /// Those that the first process joins.
-    pub(super) init: Vec<PathBuf>,
-    /// Those of its jobs, by hierarchy.
-    pub(super) jobs: Vec<(String, PathBuf)>,
 }
 
 impl Cgroups {
@@ -103,28 +86,24 @@ impl Cgroups {
         self.limited.contains(&controller)
     }
 
-    /// Makes a node's groups with the limits of its size.
+    /// Makes a node's groups with the limits of its size. Those of its jobs take hold once its first process has
+    /// [settled](NodeGroup::settle).
     ///
     /// # Errors
     /// A group cannot be made. A limit that cannot be set is logged.
-    pub(super) fn make(&self, machine: &str, size: &Size) -> io::Result<NodeGroups> {
-        let mut groups = NodeGroups::default();
+    pub(super) fn make(&self, machine: &str, size: &Size) -> io::Result<Vec<NodeGroup>> {
+        let mut groups = Vec::new();
         for hierarchy in &self.hierarchies {
             let node = hierarchy.mount.join(&self.base).join(machine);
-            let (init, jobs) = (node.join("init"), node.join("jobs"));
             self.make_node_group(hierarchy, &node)?;
-            let (of_jobs, of_node): (Vec<_>, Vec<_>) =
-                if hierarchy.is_v2() { v2_limits(size) } else { v1_limits(&hierarchy.v1, size) }.into_iter().partition(|l| l.0);
+            let limits = limits::of_size(&hierarchy.v1, size);
             // Before there are groups below: devices cannot be taken away afterwards.
-            set_limits(machine, &node, &of_node);
-            if hierarchy.is_v2() {
-                enable(&node);
+            for (file, error) in limits::set(&node, &limits.node) {
+                tracing::warn!(machine.name = machine, limit = file, error = %error, "a limit of a node is not set");
             }
-            make_group(&init)?;
-            make_group(&jobs)?;
-            set_limits(machine, &jobs, &of_jobs);
-            groups.init.push(init);
-            groups.jobs.push((hierarchy.name(), jobs));
+            make_group(&node.join("init"))?;
+            make_group(&node.join("jobs"))?;
+            groups.push(NodeGroup { name: hierarchy.name(), node, is_v2: hierarchy.is_v2(), job_limits: limits.jobs });
         }
         Ok(groups)
     }
@@ -251,18 +230,6 @@ fn prepare(hierarchy: &Hierarchy, base: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn set_limits(machine: &str, group: &Path, limits: &[Limit]) {
-    for (_, file, value) in limits {
-        let path = group.join(file);
-        // Missing files are controllers that could not be turned on, which was said at the start, or swap that is not counted.
-        if path.exists()
-            && let Err(error) = std::fs::write(&path, value)
-        {
-            tracing::warn!(machine.name = machine, limit = file, value, error = %error, "a limit of a node is not set");
-        }
-    }
-}
-
 /// Turns the controllers that are used on for the groups below one of the second version. Those that are not there stay off.
 fn enable(group: &Path) {
     for controller in ["memory", "pids", "cpu"] {
@@ -306,65 +273,6 @@ fn remove_inner(path: &Path) {
     }
 }
 
-/// Processes and threads that a node may have.
-fn pids(size: &Size) -> u64 {
-    2_048 + 1_024 * u64::from(size.cores)
-}
-
-fn memory(size: &Size) -> u64 {
-    size.memory_mib << 20
-}
-
-fn jobs_memory(size: &Size) -> u64 {
-    size.memory_mib.saturating_sub(MEMORY_RESERVE_MIB).max(MEMORY_RESERVE_MIB) << 20
-}
-
-/// Whether it is set on the jobs' group alone; the file; its value.
-type Limit = (bool, &'static str, String);
-
-fn v2_limits(size: &Size) -> Vec<Limit> {
-    let cores = u64::from(size.cores);
-    vec![
-        (false, "memory.max", memory(size).to_string()),
-        (false, "memory.swap.max", "0".to_owned()),
-        (true, "memory.max", jobs_memory(size).to_string()),
-        (false, "pids.max", pids(size).to_string()),
-        (true, "pids.max", (pids(size) - PIDS_RESERVE).to_string()),
-        (false, "cpu.max", format!("{} {CPU_PERIOD}", cores * CPU_PERIOD)),
-        (false, "cpu.weight", (100 * cores).clamp(1, 10_000).to_string()),
-    ]
-}
-
-fn v1_limits(controllers: &[String], size: &Size) -> Vec<Limit> {
-    let cores = u64::from(size.cores);
-    let mut limits = Vec::new();
-    for controller in controllers {
-        match controller.as_str() {
-            "memory" => limits.extend([
-                (false, "memory.use_hierarchy", "1".to_owned()),
-                (false, "memory.limit_in_bytes", memory(size).to_string()),
-                (false, "memory.memsw.limit_in_bytes", memory(size).to_string()),
-                (true, "memory.limit_in_bytes", jobs_memory(size).to_string()),
-            ]),
-            "pids" => limits.extend([
-                (false, "pids.max", pids(size).to_string()),
-                (true, "pids.max", (pids(size) - PIDS_RESERVE).to_string()),
-            ]),
-            "cpu" => limits.extend([
-                (false, "cpu.cfs_period_us", CPU_PERIOD.to_string()),
-                (false, "cpu.cfs_quota_us", (cores * CPU_PERIOD).to_string()),
-                (false, "cpu.shares", (1_024 * cores).to_string()),
-            ]),
-            "devices" => {
-                limits.push((false, "devices.deny", "a".to_owned()));
-                limits.extend(DEVICES.map(|device| (false, "devices.allow", device.to_owned())));
-            }
-            _ => {}
-        }
-    }
-    limits
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -382,16 +290,5 @@ mod tests {
         let names: Vec<_> = found.iter().map(Hierarchy::name).collect();
         assert_eq!(names, ["cpu", "memory", "unified"]);
         assert_eq!(found[0].mount, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
-    }
-
-    #[test]
-    fn the_agent_keeps_what_jobs_may_not_use() {
-        let size = Size { name: "X".into(), cores: 2, memory_mib: 4_096, gpus: 0 };
-        let value = |limits: Vec<Limit>, jobs, file| limits.into_iter().find(|l| l.0 == jobs && l.1 == file).expect("set").2;
-        assert_eq!(value(v2_limits(&size), false, "memory.max"), (4_096u64 << 20).to_string());
-        assert_eq!(value(v2_limits(&size), true, "memory.max"), (4_032u64 << 20).to_string());
-        assert_eq!(value(v2_limits(&size), false, "cpu.max"), "200000 100000");
-        let v1 = v1_limits(&["cpu".into()], &size);
-        assert_eq!(value(v1, false, "cpu.cfs_quota_us"), "200000");
     }
 }

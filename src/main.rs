@@ -1,7 +1,9 @@
 //! Arguments, then one call.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use batchyard::app::{self, Options};
 use batchyard::store::embedded::Launch;
 use clap::{Parser, Subcommand};
 
@@ -15,6 +17,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs everything on this machine, with a private Postgres and nothing to configure.
+    Up(Options),
+    /// Runs a server on the Postgres that DATABASE_URL names.
+    Serve(Options),
+    /// Brings the database that DATABASE_URL names to this version.
+    Migrate {
+        /// The file of settings.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Checks the settings and prints those in effect, without secrets.
+    CheckConfig(Options),
+    /// Prints the OpenAPI document of this server.
+    Openapi,
     /// Becomes a program of the private Postgres.
     #[command(hide = true)]
     Postgres(Launch),
@@ -22,22 +38,25 @@ enum Command {
     #[command(hide = true)]
     NodeInit {
         /// What it is told.
-        spec: std::path::PathBuf,
+        spec: PathBuf,
     },
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Postgres(launch) => {
-            eprintln!("batchyard: cannot run {:?}: {}", launch.command.first(), launch.run());
+    let done = match Arguments::parse().command {
+        Command::Up(options) => app::up(&options),
+        Command::Serve(options) => app::serve(&options),
+        Command::Migrate { config } => app::migrate(config),
+        Command::CheckConfig(options) => app::check_config(&options).map(|settings| print!("{settings}")),
+        Command::Openapi => app::openapi().map(|document| println!("{document}")),
+        Command::Postgres(launch) => Err(launch.run().into()),
+        Command::NodeInit { spec } => batchyard::driver::local::node_init(&spec).map_err(Into::into),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("batchyard: {error:#}");
             ExitCode::FAILURE
         }
-        Command::NodeInit { spec } => match batchyard::driver::local::node_init(&spec) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("batchyard: {error}");
-                ExitCode::FAILURE
-            }
-        },
     }
 }

@@ -22,6 +22,8 @@ pub struct Environment {
     pub data_home: Option<PathBuf>,
     /// `HOME`, where it is an absolute path.
     pub home: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`, where it is an absolute path.
+    pub runtime_dir: Option<PathBuf>,
     /// `PATH`.
     pub path: Option<OsString>,
     /// Whether this process is root.
@@ -44,6 +46,7 @@ impl Environment {
             archive,
             data_home: folder("XDG_DATA_HOME"),
             home: folder("HOME"),
+            runtime_dir: folder("XDG_RUNTIME_DIR"),
             path: std::env::var_os("PATH"),
             root: nix::unistd::Uid::effective().is_root(),
         }

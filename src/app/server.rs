@@ -1,0 +1,257 @@
+//! The parts of one server, put together and taken down in order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use uuid::Uuid;
+
+use super::listeners::Listeners;
+use super::sockets::{self, AgentSocket};
+use crate::auth::{self, Auth, Installation, Keys};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Driver, Isolation, Migrations};
+use crate::domain::machine::Size;
+use crate::driver::local::{LocalDriver, Privilege};
+use crate::driver::{SharedDriver, local, sizes};
+use crate::edge::{self, Budget};
+use crate::files::{self, Files};
+use crate::http::{self, Hosts};
+use crate::reconcile::{self, Reconciler, SystemEntropy, TokioRuntime};
+use crate::service::{self, Service};
+use crate::store::{self, Store};
+use crate::task::Tasks;
+use crate::tls::{Source, Tls};
+use crate::wake::Wake;
+use crate::wire::platform::Location;
+
+/// The mount point below `AZ_BATCHAI_MOUNT_ROOT` at which local nodes have the share.
+const SHARE: &str = "shared";
+
+/// Connections of agents at once: two for each of a thousand nodes.
+const AGENT_CONNECTIONS: usize = 2048;
+
+/// Time that agents' requests have when the server stops: a report in flight is taken, a long poll is cut.
+const AGENT_DRAIN: Duration = Duration::from_secs(1);
+
+/// Time that background work has to come to its end.
+const WORK_DRAIN: Duration = Duration::from_secs(5);
+
+/// A running server.
+pub(super) struct Server {
+    /// Who owns it first.
+    pub(super) installation: Installation,
+    /// The issuer of tokens.
+    pub(super) auth: Auth,
+    /// The file that clients need to trust it.
+    pub(super) authority: Option<PathBuf>,
+    /// What separates nodes, where there is a driver.
+    pub(super) isolation: Option<String>,
+    drain: Duration,
+    edge: Tasks,
+    agents: Tasks,
+    work: Tasks,
+    _socket: Option<AgentSocket>,
+}
+
+/// What runs nodes.
+struct Nodes {
+    driver: SharedDriver,
+    /// The host folder of the share.
+    share: PathBuf,
+}
+
+impl Server {
+    /// Builds every part over a database that is there, and serves. `run` is the folder of sockets.
+    pub(super) async fn start(config: &Config, url: String, run: PathBuf, listeners: Listeners) -> Result<Server> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = connect(config, url).await?;
+        let keys_folder = config.folders.keys.clone();
+        let keys = blocking(move || Ok(Keys::load_or_create(keys_folder)?)).await?;
+        let installation = ensure_installation(config, &store, &keys, &*clock).await?;
+        let names = listeners.names(&config.listen);
+        let tls = load_tls(config, &names, &listeners, &clock).await?;
+        let auth = Auth::new(auth::Parts {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            keys: keys.clone(),
+            tenant: installation.tenant,
+            hosts: names.iter().cloned().collect(),
+        });
+        let prefix = prefix(&installation);
+        let sockets_folder = sockets::folder(&run);
+        let nodes = build_driver(config, &prefix, &sockets_folder).await?;
+        let files = open_files(config, &store, nodes.as_ref()).await?;
+        let wake = Wake::default();
+        let service = Service::new(service::Parts {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            wake: wake.clone(),
+            sealer: keys.sealer(),
+            signer: keys.signer(),
+            output: Arc::new(files.clone()),
+            sizes: nodes.as_ref().map_or_else(known_sizes, |nodes| nodes.driver.sizes().to_vec()),
+            shares: nodes
+                .as_ref()
+                .filter(|nodes| nodes.driver.capabilities().share)
+                .map(|_| SHARE.to_owned())
+                .into_iter()
+                .collect(),
+            limits: service::Limits { clusters: config.limits.clusters, stop_grace: config.limits.stop_grace.0 },
+        });
+
+        let work = Tasks::new();
+        service.run(&work);
+        files.run(&work);
+        if let Some(tls) = tls.clone() {
+            work.spawn_cancellable("certificate", tls.keep());
+        }
+        let holder = Uuid::now_v7();
+        let isolation = nodes.as_ref().map(|nodes| nodes.driver.capabilities().isolation);
+        let mut socket = None;
+        let agents = Tasks::new();
+        if let Some(nodes) = nodes {
+            let (bound, listener) = AgentSocket::bind(&sockets_folder, holder)?;
+            let budget = Budget::new(AGENT_CONNECTIONS, AGENT_CONNECTIONS);
+            edge::serve_unix(listener, http::agent_router(service.clone()), budget, &agents);
+            socket = Some(bound);
+            let reconciler = Reconciler::new(reconcile::Parts {
+                rows: Arc::new(store.rows(keys.sealer())),
+                driver: nodes.driver,
+                clock: Arc::clone(&clock),
+                wake,
+                limits: reconcile::Limits::default(),
+                prefix,
+                holder,
+                entropy: Arc::new(SystemEntropy),
+                runtime: Arc::new(TokioRuntime::new(work.clone())),
+            });
+            let shutdown = work.shutdown();
+            work.spawn("reconciler", async move { reconciler.run(shutdown).await });
+        }
+
+        let router = http::router(http::Parts {
+            service,
+            auth: auth.clone(),
+            signer: keys.signer(),
+            clock,
+            hosts: Hosts::new(names.iter().map(String::as_str)),
+            public_url: config.listen.public_url.clone(),
+            locations: config.limits.locations.iter().map(|name| location(name)).collect(),
+        });
+        let edge = Tasks::new();
+        let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        let budget = Budget::new(count(config.listen.connections), count(config.listen.connections_per_address));
+        let authority = tls.as_ref().and_then(Tls::authority);
+        for listener in listeners.http {
+            edge::serve(listener, None, router.clone(), budget.clone(), &edge);
+        }
+        if let Some(tls) = tls {
+            let tls = tls.server_config()?;
+            for listener in listeners.https {
+                edge::serve(listener, Some(Arc::clone(&tls)), router.clone(), budget.clone(), &edge);
+            }
+        }
+        let drain = config.limits.drain.0;
+        Ok(Server { installation, auth, authority, isolation, drain, edge, agents, work, _socket: socket })
+    }
+
+    /// Takes no more connections, answers what is in flight, then ends the work behind: the lease is given back, so that another server
+    /// goes on at once.
+    pub(super) async fn stop(self) {
+        if !self.edge.stop(self.drain).await {
+            tracing::warn!("some requests did not end in time and are cut off");
+        }
+        self.agents.stop(AGENT_DRAIN).await;
+        if !self.work.stop(WORK_DRAIN).await {
+            tracing::warn!("some work did not end in time; the next server goes on from the rows");
+        }
+    }
+}
+
+/// Connects, and brings the schema to this version or checks it.
+pub(super) async fn connect(config: &Config, url: String) -> Result<Store> {
+    let settings = store::Settings { url, connections: config.database.connections, wait: config.database.wait.0 };
+    let store = Store::connect(&settings).await.with_context(|| {
+        format!("no database answers after {} (is DATABASE_URL right, and does Postgres run?)", config.database.wait)
+    })?;
+    match config.database.migrations {
+        Migrations::Apply => store.migrate().await?,
+        Migrations::Check => store.check_schema().await?,
+    }
+    Ok(store)
+}
+
+/// Ensures tenant, subscription and owner. An owner's secret that is nowhere any more is made anew where the folder is this server's
+/// alone to say so.
+async fn ensure_installation(config: &Config, store: &Store, keys: &Keys, clock: &dyn Clock) -> Result<Installation> {
+    Installation::ensure(store, keys, &config.folders.keys, clock).await.context("cannot set up the installation")
+}
+
+async fn load_tls(
+    config: &Config,
+    names: &std::collections::BTreeSet<String>,
+    listeners: &Listeners,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Tls>> {
+    if listeners.https.is_empty() {
+        return Ok(None);
+    }
+    let source = match &config.listen.certificate {
+        Some(files) => Source::Files { certificate: files.chain.clone(), key: files.key.clone() },
+        None => Source::Authority { folder: config.folders.keys.clone(), names: names.iter().cloned().collect() },
+    };
+    let clock = Arc::clone(clock);
+    blocking(move || Ok(Some(Tls::load(source, clock)?))).await.context("https needs a certificate")
+}
+
+/// Begins the names of machines: short, the same for every server of an installation, another for every installation.
+fn prefix(installation: &Installation) -> String {
+    let id = installation.tenant.0.simple().to_string();
+    format!("by{}", id.get(..8).unwrap_or_default())
+}
+
+async fn build_driver(config: &Config, prefix: &str, sockets: &std::path::Path) -> Result<Option<Nodes>> {
+    let Driver::Local(settings) = &config.driver else { return Ok(None) };
+    let share = settings.share.clone();
+    let local = local::Settings {
+        dir: settings.folder.clone(),
+        sockets: sockets.to_owned(),
+        share: Some(share.clone()),
+        owner: prefix.to_owned(),
+        privilege: match settings.isolation {
+            Isolation::Best => Privilege::Auto,
+            Isolation::Namespaces => Privilege::Namespaces,
+            Isolation::ProcessGroups => Privilege::ProcessGroup,
+        },
+        hidden: vec![config.folders.data.clone(), config.folders.keys.clone(), config.folders.run.clone()],
+        binary: None,
+        program: None,
+    };
+    let driver = blocking(move || LocalDriver::new(local).map_err(|error| anyhow::anyhow!("{}", error.chain()))).await;
+    Ok(Some(Nodes { driver: Arc::new(driver.context("cannot run nodes on this host")?), share }))
+}
+
+async fn open_files(config: &Config, store: &Store, nodes: Option<&Nodes>) -> Result<Files> {
+    let url = config.archive.url.clone();
+    let secrets = config.archive.secrets.iter().map(|(name, secret)| (name.clone(), secret.0.clone()));
+    let options: Vec<(String, String)> = config.archive.options.iter().cloned().chain(secrets).collect();
+    let archive = blocking(move || Ok(files::archive(&url, &options)?)).await?;
+    Ok(Files::new(store.clone(), nodes.map(|nodes| nodes.share.clone()), archive))
+}
+
+/// The sizes that a server without nodes takes: every one that users know, as those that have nodes cut them to their hosts.
+fn known_sizes() -> Vec<Size> {
+    sizes::for_host(u32::MAX, u64::MAX, u32::MAX)
+}
+
+fn location(display_name: &str) -> Location {
+    let name = display_name.chars().filter(|c| *c != ' ').collect::<String>().to_ascii_lowercase();
+    Location { name, display_name: display_name.to_owned() }
+}
+
+/// Runs what blocks beside the tasks.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a part panicked")?
+}

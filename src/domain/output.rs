@@ -140,3 +140,46 @@ impl OutputPiece {
         Ok(())
     }
 }
+
+/// The offset in its file at which an object begins, by its name. A row may refer to the object's later part only, where the earlier one
+/// was known already.
+pub fn object_start(name: &str) -> Option<u64> {
+    name.rsplit('/').next()?.split('-').nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_their_directory() {
+        for allowed in ["a", "stdout.txt", "a/b/c", "a b/..c", "...", "ü/名", "a\\b", "-rf", &"a".repeat(255)] {
+            assert!(check_path(allowed).is_ok(), "{allowed}");
+        }
+        let (long, deep) = ("a".repeat(256), "a/".repeat(600));
+        for refused in ["", "/", "/etc/passwd", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "a/..", "a\0b", &long, &deep]
+        {
+            assert!(check_path(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_object_tells_where_it_begins() {
+        let piece = OutputPiece {
+            attempt: crate::id::AttemptUid(uuid::Uuid::from_u128(1)),
+            directory: "stdouterr".into(),
+            path: "a/b-c".into(),
+            generation: 2,
+            start: 4096,
+            modified_at: Timestamp::UNIX_EPOCH,
+            content: PieceContent::Object { length: 70_000 },
+        };
+        assert!(piece.check().is_ok());
+        assert_eq!(object_start(&piece.object_name()), Some(4096));
+        let longer = OutputPiece { content: PieceContent::Object { length: 70_001 }, ..piece.clone() };
+        assert_ne!(longer.object_name(), piece.object_name(), "a repeated piece of another length is another object");
+        assert!(OutputPiece { start: u64::MAX, ..piece.clone() }.check().is_err());
+        assert!(OutputPiece { generation: 0, ..piece.clone() }.check().is_err());
+        assert!(OutputPiece { path: "../x".into(), ..piece }.check().is_err());
+    }
+}

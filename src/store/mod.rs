@@ -24,8 +24,8 @@ use crate::error::Error;
 use crate::secret::Sealer;
 
 pub use error::StoreError;
-#[allow(unused_imports)]
 pub(crate) use output::append_output;
+pub use output::{MAX_FILES, StoredContent, StoredPiece};
 
 /// How the database is reached.
 #[derive(Clone)]

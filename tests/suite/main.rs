@@ -5,6 +5,7 @@
 mod auth;
 mod edge;
 mod embedded;
+mod files;
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;

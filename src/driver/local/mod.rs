@@ -120,6 +120,7 @@ impl LocalDriver {
             processes: Processes::new()?,
         };
         let (cores, memory_mib) = host_size();
+        tracing::info!(isolation = isolation.as_str(), cores, memory_mib, "nodes are made on this host");
         Ok(LocalDriver { host: Arc::new(host), sizes: sizes::for_host(cores, memory_mib, 0) })
     }
 }

@@ -9,8 +9,7 @@ use crate::domain::bootstrap::Isolation;
 use crate::driver::local::netlink::Netlink;
 
 /// How nodes are to be separated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Privilege {
     /// By namespaces where this process may make them, else by process groups.
     #[default]

@@ -32,6 +32,8 @@ mod plan;
 mod runner;
 mod runtime;
 mod stranger;
+#[cfg(test)]
+mod tests;
 mod world;
 
 pub use decide::decide;

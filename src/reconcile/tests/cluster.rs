@@ -1,0 +1,213 @@
+use super::*;
+use crate::domain::machine::MachineState::*;
+use crate::reconcile::Answer;
+use crate::reconcile::memory::{Failure, FailureKind};
+
+#[test]
+fn asks_for_what_is_missing_and_shows_that_it_resizes() {
+    assert_eq!(cluster(3).idle(1).decides(), ["ask 2", "ask 3", "cluster Resizing"]);
+}
+
+#[test]
+fn a_steady_cluster_is_left_alone() {
+    assert!(cluster(2).idle(2).plan().is_empty());
+    assert!(cluster(0).plan().is_empty());
+}
+
+#[test]
+fn becomes_steady_when_the_last_machine_is_there_though_it_prepares() {
+    let scene = cluster(2).resizing().idle(1).machine(Asked, Seen::Present, |_| {});
+    assert_eq!(scene.decides(), ["present 2", "cluster Steady"]);
+}
+
+#[test]
+fn ensures_committed_rows_alone_and_only_once_it_has_looked() {
+    let asked = || cluster(1).resizing().machine(Asked, Seen::Nothing, |_| {});
+    assert_eq!(asked().decides(), ["ensure 1"]);
+    assert!(asked().unlisted().plan().is_empty());
+    assert!(cluster(1).resizing().machine(Asked, Seen::Unclear, |_| {}).plan().is_empty());
+}
+
+#[test]
+fn does_not_ask_again_before_the_pause_is_over() {
+    let scene =
+        cluster(1).resizing().machine(Asked, Seen::Nothing, |machine| machine.retry_at = Some(NOW + Duration::from_secs(3)));
+    let plan = scene.plan();
+    assert!(plan.is_empty());
+    assert_eq!(plan.look_again, Some(NOW + Duration::from_secs(3)));
+}
+
+#[test]
+fn does_not_make_a_machine_whose_token_is_spent() {
+    let scene = cluster(1).resizing().machine(Asked, Seen::Nothing, |machine| machine.bootstrap = None);
+    assert_eq!(scene.decides(), ["gone 1", "ask 2"]);
+}
+
+#[test]
+fn a_machine_is_ready_when_its_agent_is_home_and_its_setup_is_done() {
+    let preparing = |joined, setup: Setup| {
+        cluster(1).machine(Preparing, Seen::Present, |machine| (machine.joined, machine.setup) = (joined, setup))
+    };
+    assert_eq!(preparing(true, Setup::Done).decides(), ["ready 1"]);
+    assert!(preparing(true, Setup::Pending).plan().is_empty());
+    assert!(preparing(false, Setup::Pending).plan().is_empty());
+}
+
+#[test]
+fn a_failed_setup_makes_a_node_unusable_and_shows_with_the_node_named() {
+    let failed = Setup::Failed(EntityError::new("NodeSetupTaskFailed", "it failed"));
+    let scene = cluster(1).machine(Preparing, Seen::Present, |machine| (machine.joined, machine.setup) = (true, failed));
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan), ["unusable 1: NodeSetupTaskFailed", "cluster Steady NodeSetupTaskFailed"]);
+    let Some(Change::ClusterStatus { errors, .. }) = plan.changes().pop() else { panic!("a status") };
+    assert_eq!(errors[0].details[0].value, "tvm-1");
+}
+
+#[test]
+fn an_unusable_node_stays_until_it_is_removed() {
+    let broken = |scene: Scene| {
+        scene.machine(Unusable, Seen::Present, |machine| machine.problem = Some(EntityError::new("NodeSetupTaskFailed", "x")))
+    };
+    let mut scene = broken(cluster(1));
+    scene.row().status.errors = vec![EntityError::new("NodeSetupTaskFailed", "x")];
+    assert!(scene.plan().is_empty());
+    let scene = broken(cluster(1).idle(1));
+    assert_eq!(scene.decides(), ["leave 2: Requeue", "cluster Resizing"], "it leaves before a good one");
+}
+
+#[test]
+fn a_machine_that_does_not_come_home_is_unusable_but_own_downtime_is_not_its_silence() {
+    let mut scene = cluster(1).machine(Preparing, Seen::Present, |machine| machine.state_changed_at = ago(5_000));
+    assert_eq!(scene.decides(), ["unusable 1: NodeStartTimedOut", "cluster Steady NodeStartTimedOut"]);
+    scene.since = ago(10);
+    assert!(scene.plan().is_empty());
+}
+
+#[test]
+fn idle_nodes_leave_first_and_of_them_the_newest() {
+    let scene = cluster(2).idle(2).running(&[part(AssignmentState::Running)], |_, _| {}).idle(1);
+    assert_eq!(scene.decides(), ["leave 2: Requeue", "leave 4: Requeue", "cluster Resizing"]);
+}
+
+#[test]
+fn few_jobs_are_hit_when_busy_nodes_must_leave() {
+    let running = || part(AssignmentState::Running);
+    let older = |attempt: &mut Attempt, _: &mut JobRow| attempt.created_at = ago(300);
+    let scene = cluster(2).running(&[running(), running()], older).running(&[running(), running()], |_, _| {});
+    assert_eq!(scene.decides(), ["leave 3: Requeue", "leave 4: Requeue", "cluster Resizing"], "both of the younger gang");
+}
+
+#[test]
+fn a_leaving_machine_without_a_job_is_deleted_and_with_one_is_not() {
+    assert_eq!(cluster(0).resizing().machine(Leaving, Seen::Present, |_| {}).decides(), ["delete 1: Leaving"]);
+    let waits = cluster(0)
+        .resizing()
+        .deallocation(Deallocation::WaitForJobCompletion)
+        .running(&[part(AssignmentState::Running)], |_, _| {});
+    let mut waits = waits;
+    waits.snapshot.machines[0].state = Leaving;
+    waits.snapshot.machines[0].deallocation = Some(Deallocation::WaitForJobCompletion);
+    assert!(waits.plan().is_empty());
+    let hurried = waits.deallocation(Deallocation::Requeue);
+    assert_eq!(hurried.decides(), ["leave 1: Requeue"], "a newer wish hurries it");
+}
+
+#[test]
+fn never_deletes_a_machine_it_cannot_see() {
+    assert!(cluster(0).resizing().machine(Leaving, Seen::Unclear, |_| {}).plan().is_empty());
+    assert!(cluster(0).resizing().machine(Leaving, Seen::Present, |_| {}).unlisted().plan().is_empty());
+}
+
+#[test]
+fn a_machine_that_surely_is_gone_is_recorded_and_replaced() {
+    assert_eq!(cluster(1).machine(Ready, Seen::Nothing, |_| {}).decides(), ["gone 1", "ask 2", "cluster Resizing"]);
+    assert_eq!(cluster(1).machine(Ready, Seen::Off, |_| {}).decides(), ["leave 1: Requeue", "ask 2", "cluster Resizing"]);
+    assert_eq!(cluster(0).resizing().machine(Leaving, Seen::Nothing, |_| {}).decides(), ["gone 1", "cluster Steady"]);
+}
+
+#[test]
+fn repairs_pause_when_machines_are_lost_again_and_again() {
+    let scene = cluster(1).resizing();
+    let mut memory = scene.memory();
+    memory.lost(CLUSTER, NOW);
+    assert_eq!(scene.words(&scene.plan_with(&memory)), ["ask 1"], "the first loss is made good at once");
+    memory.lost(CLUSTER, NOW);
+    memory.lost(CLUSTER, NOW);
+    let plan = scene.plan_with(&memory);
+    assert!(plan.is_empty());
+    assert_eq!(plan.look_again, Some(NOW + Duration::from_secs(2)));
+}
+
+#[test]
+fn a_full_cloud_shows_once_and_the_cluster_is_as_large_as_it_gets() {
+    let scene = cluster(3).resizing().idle(1).machine(Asked, Seen::Nothing, |_| {}).machine(Asked, Seen::Nothing, |_| {});
+    let mut memory = scene.memory();
+    for machine in &scene.snapshot.machines[1..] {
+        memory.call_begins(machine.uid);
+        let failure = Failure { kind: FailureKind::Quota, text: "full".into() };
+        memory.call_ended(machine.uid, Answer::NotMade(failure), NOW, &scene.limits);
+    }
+    let words = scene.words(&scene.plan_with(&memory));
+    assert_eq!(
+        words,
+        [
+            "not made 2: NodeAllocationQuotaReached",
+            "not made 3: NodeAllocationQuotaReached",
+            "cluster Steady NodeAllocationQuotaReached"
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_size_is_said_and_nothing_is_asked() {
+    let mut scene = cluster(1);
+    scene.row().spec.vm_size = "STANDARD_X".into();
+    assert_eq!(scene.decides(), ["cluster Steady VmSizeNotAvailable"]);
+}
+
+#[test]
+fn a_deleted_cluster_lets_its_nodes_go_tells_its_jobs_and_then_goes() {
+    let scene = cluster(2).deleting().idle(1).running(&[part(AssignmentState::Running)], |_, _| {}).queued(1, |_| {});
+    assert_eq!(
+        scene.decides(),
+        ["leave 1: Terminate", "leave 2: Terminate", "stop: ClusterDeleted", "job 2 Failed JobClusterDeleted"]
+    );
+    assert_eq!(cluster(2).deleting().decides(), ["remove"]);
+}
+
+#[test]
+fn a_cluster_with_a_machine_that_cannot_be_read_stays() {
+    let mut scene = cluster(0).deleting();
+    let name = catalog().machine_name(MachineUid(Uuid::from_u128(1)));
+    scene.snapshot.unreadable.push(crate::domain::snapshot::UnreadableMachine { name, cluster: CLUSTER });
+    assert!(scene.plan().is_empty());
+}
+
+#[test]
+fn a_quarantined_node_leaves_and_is_unmade_though_its_job_does_not_answer() {
+    let mut scene = cluster(1).running(&[part(AssignmentState::Running)], |_, _| {});
+    scene.snapshot.machines[0].quarantined = true;
+    scene.snapshot.machines[0].state = Unusable;
+    assert_eq!(scene.decides(), ["leave 1: Requeue", "ask 2", "cluster Resizing"]);
+    scene.snapshot.machines[0].state = Leaving;
+    scene.row().spec.scale = Scale::Manual { target: 0, deallocation: Deallocation::Requeue };
+    assert_eq!(scene.resizing().decides(), ["stop: Requeue", "delete 1: WouldNotStop"]);
+}
+
+#[test]
+fn a_deaf_node_without_a_job_is_replaced_and_with_a_running_one_is_not() {
+    let deaf = |machine: &mut Machine| machine.heard_at = Some(ago(5_000));
+    assert_eq!(cluster(1).machine(Ready, Seen::Present, deaf).decides(), ["leave 1: Requeue", "ask 2", "cluster Resizing"]);
+    let mut scene = cluster(1).running(&[part(AssignmentState::Running)], |_, _| {});
+    deaf(&mut scene.snapshot.machines[0]);
+    assert!(scene.plan().is_empty(), "silence proves nothing");
+}
+
+#[test]
+fn a_node_that_does_not_stop_its_job_in_time_goes_with_it() {
+    let mut scene = cluster(1).stopping(Stop::Terminate, &[part(AssignmentState::Running)]);
+    scene.snapshot.jobs[0].status.phase = Phase::Terminating;
+    assert_eq!(scene.decides(), ["leave 1: Terminate", "ask 2", "cluster Resizing"]);
+    scene.since = ago(5);
+    assert!(scene.plan().is_empty(), "patience counts from when somebody watched");
+}

@@ -1,0 +1,167 @@
+use super::*;
+use crate::domain::attempt::AssignmentState::{Assigned, Ready, Running};
+
+fn lost() -> Part {
+    over(End::Lost { why: "the supervisor is gone".into() })
+}
+
+fn stopped() -> Part {
+    over(End::Stopped)
+}
+
+/// What one attempt of which all parts ended comes to.
+fn ends(parts: &[Part]) -> Vec<String> {
+    cluster(u32::try_from(parts.len()).expect("few")).running(parts, |_, _| {}).decides()
+}
+
+fn ends_after(stop: Stop, parts: &[Part]) -> Vec<String> {
+    cluster(u32::try_from(parts.len()).expect("few")).stopping(stop, parts).decides()
+}
+
+#[test]
+fn the_command_s_exit_code_decides() {
+    assert_eq!(ends(&[exited(0)]), ["end: exited", "job 1 Succeeded 0"]);
+    assert_eq!(ends(&[exited(127)]), ["end: exited", "job 1 Failed 127 JobFailed"]);
+    let setup = End::SetupFailed { error: EntityError::new("AZFMountError", "Unable to mount Azure File") };
+    assert_eq!(ends(&[over(setup)]), ["end: setup_failed", "job 1 Failed AZFMountError"]);
+    assert_eq!(
+        ends(&[over(End::PreparationFailed { code: 1 })]),
+        ["end: preparation_failed", "job 1 Failed 1 JobPreparationFailed"]
+    );
+}
+
+#[test]
+fn a_gang_is_released_when_all_parts_are_ready() {
+    let placed = |parts: &[Part]| {
+        cluster(2).running(parts, |attempt, _| (attempt.state, attempt.released_at) = (AttemptState::Placed, None)).decides()
+    };
+    assert_eq!(placed(&[part(Ready), part(Ready)]), ["release"]);
+    assert!(placed(&[part(Ready), part(Assigned)]).is_empty());
+    assert_eq!(placed(&[part(Ready), over(End::PreparationFailed { code: 2 })]), ["stop: Gang"]);
+}
+
+#[test]
+fn when_one_part_ended_the_others_have_nothing_left_to_do() {
+    assert_eq!(ends(&[exited(0), part(Running)]), ["stop: Gang"]);
+    assert_eq!(ends_after(Stop::Gang, &[exited(0), stopped()]), ["end: exited", "job 1 Succeeded 0"]);
+    assert_eq!(ends_after(Stop::Gang, &[exited(3), stopped()]), ["end: exited", "job 1 Failed 3 JobFailed"]);
+    assert_eq!(
+        ends_after(Stop::Gang, &[stopped(), over(End::PreparationFailed { code: 2 })]),
+        ["end: preparation_failed", "job 1 Failed 2 JobPreparationFailed"]
+    );
+}
+
+#[test]
+fn what_the_platform_lost_goes_back_to_the_queue_and_is_counted() {
+    let scene = cluster(1).running(&[lost()], |_, _| {});
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan), ["end: node_lost", "job 1 Queued"]);
+    let Some(Change::JobStatus { status, .. }) = plan.changes().pop() else { panic!("a status") };
+    assert_eq!(status.lost, [scene.snapshot.machines[0].uid]);
+    assert_eq!(status.started_at, Some(ago(30)), "it keeps its most recent start");
+    assert_eq!(
+        ends_after(Stop::Gang, &[exited(1), lost()]),
+        ["end: node_lost", "job 1 Queued"],
+        "the neighbour's loss is the cause"
+    );
+    assert_eq!(
+        ends_after(Stop::Gang, &[exited(0), lost()]),
+        ["end: exited", "job 1 Succeeded 0"],
+        "what succeeded has succeeded"
+    );
+}
+
+#[test]
+fn retries_end_with_a_code_of_their_own() {
+    let tried = |_: &mut Attempt, job: &mut JobRow| job.status.lost = vec![MachineUid(Uuid::nil()); 3];
+    assert_eq!(cluster(1).running(&[lost()], tried).decides(), ["end: node_lost", "job 1 Failed JobNodesLost"]);
+}
+
+#[test]
+fn a_dead_node_ends_its_part_with_proof_and_silence_does_not() {
+    let running = part(Running);
+    assert_eq!(
+        cluster(1).running(&[running.clone().seen(Seen::Nothing)], |_, _| {}).decides(),
+        ["gone 1", "ask 2", "cluster Resizing", "lose 0: lost", "end: node_lost", "job 1 Queued"]
+    );
+    assert_eq!(
+        cluster(2).running(&[running.clone(), running.clone().seen(Seen::Off)], |_, _| {}).decides(),
+        ["leave 2: Requeue", "ask 3", "cluster Resizing", "lose 1: lost", "stop: Gang"]
+    );
+    assert!(cluster(1).running(&[running.clone().seen(Seen::Unclear)], |_, _| {}).plan().is_empty());
+    assert!(cluster(1).running(&[running.seen(Seen::Nothing)], |_, _| {}).unlisted().plan().is_empty());
+}
+
+#[test]
+fn a_node_that_dies_while_its_part_is_to_stop_is_not_why_the_attempt_ends() {
+    let scene = cluster(1).stopping(Stop::Timeout, &[part(Running).seen(Seen::Nothing)]);
+    assert_eq!(scene.decides()[3..], ["lose 0: stopped", "end: timeout", "job 1 Failed JobMaxWallClockTimeReached"]);
+}
+
+#[test]
+fn users_stop_jobs() {
+    let terminating = |_: &mut Attempt, job: &mut JobRow| job.status.phase = Phase::Terminating;
+    assert_eq!(cluster(1).running(&[part(Running)], terminating).decides(), ["stop: Terminate"]);
+    assert_eq!(
+        cluster(1).running(&[stopped()], terminating).decides(),
+        ["end: terminated", "job 1 Failed JobTerminated", "finish Terminate"]
+    );
+    assert_eq!(
+        cluster(1).running(&[exited(0)], terminating).decides(),
+        ["end: terminated", "job 1 Failed JobTerminated", "finish Terminate"],
+        "a terminating job only ever ends as terminated"
+    );
+    let deleting = |_: &mut Attempt, job: &mut JobRow| job.deleting = true;
+    assert_eq!(cluster(1).running(&[part(Running)], deleting).decides(), ["stop: Delete"]);
+    assert_eq!(cluster(1).running(&[stopped()], deleting).decides(), ["end: deleted"]);
+}
+
+#[test]
+fn a_job_that_was_terminated_in_the_queue_started_when_that_began() {
+    let scene = cluster(0).queued(1, |job| (job.status.phase, job.status.phase_changed_at) = (Phase::Terminating, ago(2)));
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan), ["job 1 Failed JobTerminated", "finish Terminate"]);
+    let Some(Change::JobStatus { status, .. }) = plan.changes().into_iter().next() else { panic!("a status") };
+    assert_eq!((status.started_at, status.ended_at, status.exit_code), (Some(ago(2)), Some(NOW), None));
+}
+
+#[test]
+fn a_job_stops_when_it_ran_for_as_long_as_it_may() {
+    let started = |seconds| move |_: &mut Attempt, job: &mut JobRow| job.status.started_at = Some(ago(seconds));
+    assert_eq!(cluster(1).running(&[part(Running)], started(600)).decides(), ["stop: Timeout"]);
+    let plan = cluster(1).running(&[part(Running)], started(599)).plan();
+    assert!(plan.is_empty());
+    assert_eq!(plan.look_again, Some(NOW + Duration::from_secs(1)));
+    assert_eq!(ends_after(Stop::Timeout, &[exited(0)]), ["end: exited", "job 1 Succeeded 0"], "it ended just in time");
+}
+
+#[test]
+fn jobs_on_leaving_nodes_follow_the_option() {
+    let leaving = |option| {
+        let mut scene = cluster(0).resizing().running(&[part(Running)], |_, _| {}).deallocation(option);
+        scene.snapshot.machines[0].state = MachineState::Leaving;
+        scene.snapshot.machines[0].deallocation = Some(option);
+        scene.decides()
+    };
+    assert_eq!(leaving(Deallocation::Requeue), ["stop: Requeue"]);
+    assert_eq!(leaving(Deallocation::Terminate), ["stop: NodeRemoved"]);
+    assert!(leaving(Deallocation::WaitForJobCompletion).is_empty());
+    assert_eq!(ends_after(Stop::Requeue, &[stopped()]), ["end: requeued", "job 1 Queued"]);
+    assert_eq!(ends_after(Stop::NodeRemoved, &[stopped()]), ["end: node_removed", "job 1 Failed JobNodeRemoved"]);
+    assert_eq!(ends_after(Stop::ClusterDeleted, &[stopped()]), ["end: cluster_deleted", "job 1 Failed JobClusterDeleted"]);
+}
+
+#[test]
+fn a_user_s_requeue_is_not_counted_as_the_platform_s() {
+    let plan = cluster(1).stopping(Stop::Requeue, &[stopped()]).plan();
+    let Some(Change::JobStatus { status, .. }) = plan.changes().pop() else { panic!("a status") };
+    assert!(status.lost.is_empty());
+}
+
+#[test]
+fn a_job_of_a_cluster_that_is_gone_fails() {
+    let mut scene = cluster(0).queued(1, |job| job.cluster = None);
+    assert_eq!(scene.decides(), ["job 1 Failed JobClusterDeleted"]);
+    scene.snapshot.jobs[0].cluster = Some(ResourceUid(Uuid::from_u128(0xdead)));
+    assert!(scene.plan().is_empty(), "a cluster that was not read is no cluster that is gone");
+}

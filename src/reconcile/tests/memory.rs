@@ -1,0 +1,119 @@
+use super::*;
+use crate::domain::machine::MachineState::*;
+use crate::reconcile::memory::{Failure, FailureKind};
+use crate::reconcile::{Answer, DeleteWhy, Sight};
+
+fn one(state: MachineState) -> Scene {
+    cluster(1).machine(state, Seen::Nothing, |_| {})
+}
+
+fn present(scene: &Scene) -> Observed {
+    Observed { name: scene.snapshot.machines[0].name.clone(), presence: Presence::Present, address: None }
+}
+
+#[test]
+fn a_listing_says_nothing_of_what_happened_after_it_began() {
+    let scene = one(Asked);
+    let (machine, limits) = (&scene.snapshot.machines[0], &scene.limits);
+    let mut memory = Memory::new(ago(60));
+    let began = memory.listing_begins();
+    memory.call_begins(machine.uid);
+    assert_eq!(memory.sight(machine), Sight::Unknown, "a call is under way");
+    memory.call_ended(machine.uid, Answer::Made(present(&scene)), NOW, limits);
+    memory.listed(began, vec![], NOW, limits);
+    assert_eq!(memory.sight(machine), Sight::Present(None));
+    let began = memory.listing_begins();
+    memory.listed(began, vec![], NOW, limits);
+    assert_eq!(memory.sight(machine), Sight::Absent, "a newer one does");
+}
+
+#[test]
+fn only_a_listing_that_began_after_the_row_was_read_as_made_proves_its_death() {
+    let scene = one(Ready);
+    let (machine, limits) = (&scene.snapshot.machines[0], &scene.limits);
+    let mut memory = Memory::new(ago(60));
+    let began = memory.listing_begins();
+    memory.read(&scene.snapshot, NOW);
+    memory.listed(began, vec![], NOW, limits);
+    assert_eq!(memory.sight(machine), Sight::Unknown, "another server may have made it meanwhile");
+    let began = memory.listing_begins();
+    memory.listed(began, vec![], NOW, limits);
+    assert_eq!(memory.sight(machine), Sight::Absent);
+}
+
+#[test]
+fn after_an_error_nothing_is_known_until_the_next_listing() {
+    let scene = one(Asked);
+    let (machine, limits) = (&scene.snapshot.machines[0], &scene.limits);
+    let mut memory = scene.memory();
+    assert_eq!(memory.sight(machine), Sight::Absent);
+    memory.call_begins(machine.uid);
+    let failure = Failure { kind: FailureKind::Passing, text: "x".into() };
+    memory.call_ended(machine.uid, Answer::NotMade(failure), NOW, limits);
+    assert_eq!(memory.sight(machine), Sight::Unknown);
+    let began = memory.listing_begins();
+    memory.listed(began, vec![present(&scene)], NOW, limits);
+    assert_eq!(memory.sight(machine), Sight::Present(None));
+}
+
+#[test]
+fn strangers_are_swept_after_two_listings_a_grace_apart_and_only_ours() {
+    let scene = cluster(0);
+    let limits = &scene.limits;
+    let mut memory = Memory::new(ago(60));
+    let stranger = |name: String, presence| Observed { name, presence, address: None };
+    let ours = catalog().machine_name(MachineUid(Uuid::from_u128(0x77)));
+    let theirs = format!("other-{}", Uuid::from_u128(0x78).simple());
+    let all = vec![
+        stranger(ours.clone(), Presence::Present),
+        stranger(theirs, Presence::Present),
+        stranger("by-something".into(), Presence::Present),
+        stranger(catalog().machine_name(MachineUid(Uuid::from_u128(0x79))), Presence::Unknown),
+    ];
+    let mut look = |at| {
+        let began = memory.listing_begins();
+        memory.listed(began, all.clone(), at, limits);
+        memory.read(&scene.snapshot, at);
+        scene.plan_with(&memory).effects
+    };
+    assert!(look(ago(12)).is_empty());
+    assert!(look(ago(5)).is_empty(), "within the grace");
+    let effects = look(NOW);
+    let [Effect::Delete { name, why: DeleteWhy::Stranger, .. }] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(*name, ours);
+}
+
+#[test]
+fn a_machine_with_a_row_that_cannot_be_read_is_no_stranger() {
+    let mut scene = one(Ready);
+    let row = scene.snapshot.machines.remove(0);
+    scene.snapshot.unreadable.push(crate::domain::snapshot::UnreadableMachine { name: row.name.clone(), cluster: CLUSTER });
+    let mut memory = Memory::new(ago(60));
+    for at in [ago(30), NOW] {
+        let began = memory.listing_begins();
+        memory.listed(
+            began,
+            vec![Observed { name: row.name.clone(), presence: Presence::Present, address: None }],
+            at,
+            &scene.limits,
+        );
+        memory.read(&scene.snapshot, at);
+    }
+    assert!(scene.plan_with(&memory).effects.is_empty());
+}
+
+#[test]
+fn a_panic_fails_its_own_resource_alone() {
+    use crate::reconcile::draft::Draft;
+    use crate::reconcile::plan::Reason;
+    let mut draft = Draft::default();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    draft.isolate(CLUSTER, |draft| {
+        draft.group(CLUSTER, vec![Change::Remove { uid: CLUSTER, revision: 1, at: NOW }]);
+        panic!("a decision");
+    });
+    std::panic::set_hook(hook);
+    assert!(draft.plan.groups.is_empty());
+    assert_eq!(draft.plan.reasons, [Reason::Panicked { about: CLUSTER }]);
+}

@@ -106,6 +106,8 @@ codes! {
     MultipleErrorsOccurred,
     /// A property that cannot change was given another value.
     PropertyChangeNotAllowed,
+    /// No failure of its own but a detail of one: the VM sizes that may be asked for.
+    SupportedVMSizes,
     /// The quota on clusters is reached.
     ClusterQuotaReached,
     /// Too many requests.

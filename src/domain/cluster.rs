@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::domain::resource::{EntityError, NameValue, Resource};
+use crate::domain::resource::{EntityError, Live, NameValue, Resource};
 use crate::id::Kind;
 
 /// A cluster.
@@ -14,6 +14,10 @@ impl Resource for Cluster {
     const KIND: Kind = Kind::Cluster;
     type Spec = ClusterSpec;
     type Status = ClusterStatus;
+
+    fn complete(status: &mut ClusterStatus, live: &Live) {
+        status.nodes = live.nodes;
+    }
 }
 
 /// Most nodes that one cluster may have.

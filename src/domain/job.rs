@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::domain::resource::{EntityError, NameValue, Resource};
+use crate::domain::resource::{EntityError, Live, NameValue, Resource};
 use crate::id::{Kind, MachineUid};
 
 /// A job.
@@ -16,6 +16,10 @@ impl Resource for Job {
     const KIND: Kind = Kind::Job;
     type Spec = JobSpec;
     type Status = JobStatus;
+
+    fn complete(status: &mut JobStatus, live: &Live) {
+        status.phase = live.phase.unwrap_or(status.phase);
+    }
 }
 
 /// Longest time that a job may run where its constraints say nothing.

@@ -6,6 +6,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::domain::cluster::NodeCounts;
+use crate::domain::job::Phase;
 use crate::id::{Kind, ResourceUid, SubscriptionId};
 
 /// A kind of resource: what users ask for and what is recorded about it. Both are stored as JSON documents.
@@ -16,6 +18,20 @@ pub trait Resource: Send + Sync + 'static {
     type Spec: Serialize + DeserializeOwned + Send + Sync + Clone + std::fmt::Debug;
     /// What the service recorded about it.
     type Status: Serialize + DeserializeOwned + Send + Sync + Clone + std::fmt::Debug;
+
+    /// Fills in what a stored status lacks because it has columns or rows of its own.
+    fn complete(status: &mut Self::Status, live: &Live) {
+        let _ = (status, live);
+    }
+}
+
+/// What a status shows and its document does not hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// For a job: where it is in its life.
+    pub phase: Option<Phase>,
+    /// For a cluster: its nodes by state.
+    pub nodes: NodeCounts,
 }
 
 /// How far a resource's making or unmaking is.

@@ -127,7 +127,8 @@ pub(crate) fn status_of(code: ErrorCode) -> StatusCode {
         | MissingRequiredProperty
         | InvalidQueryParameterValue
         | MultipleErrorsOccurred
-        | PropertyChangeNotAllowed => StatusCode::BAD_REQUEST,
+        | PropertyChangeNotAllowed
+        | SupportedVMSizes => StatusCode::BAD_REQUEST,
         InvalidResourceType
         | InvalidResourceNamespace
         | SubscriptionNotFound

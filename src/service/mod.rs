@@ -3,6 +3,20 @@
 //! In: decoded requests of an authorised caller, and reports of agents. Out: stored resources and operations. Refuses to know
 //! HTTP, the wire's shapes and machines.
 
+mod agent;
+mod background;
+mod cluster;
+mod create;
+mod delete;
+mod group;
+mod job;
+mod missing;
+mod operation;
+mod output;
+mod read;
+mod subscription;
+mod workspace;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,26 +24,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use moka::sync::Cache;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
-use crate::agent::protocol::{Join, Joined, OutputQuery, Sync, Synced};
-use crate::auth::Caller;
 use crate::clock::{Clock, Timestamp};
-use crate::domain::cluster::{Cluster, ClusterSpec, Scale};
-use crate::domain::experiment::Experiment;
-use crate::domain::group::Group;
-use crate::domain::job::{Job, JobSpec};
+use crate::domain::cluster::ClusterSpec;
+use crate::domain::job::JobSpec;
 use crate::domain::machine::Size;
 use crate::domain::operation::Operation;
 use crate::domain::output::{OutputEntry, OutputFile, OutputPlace};
 use crate::domain::resource::{Envelope, Resource};
-use crate::domain::workspace::Workspace;
 use crate::error::Error;
-use crate::id::{MachineUid, OperationId, ResourceId, SubscriptionId, TenantId};
+use crate::id::{MachineUid, ResourceId, SubscriptionId, TenantId};
 use crate::secret::Sealer;
 pub use crate::secret::SecretText;
 use crate::sign::Signer;
 use crate::store::Store;
-use crate::task::Tasks;
 use crate::wake::Wake;
 
 /// The use cases, shared by all requests.
@@ -37,7 +48,6 @@ use crate::wake::Wake;
 pub struct Service {
     /// Where outputs are kept and read.
     pub output: Arc<dyn OutputStore>,
-    #[allow(dead_code)]
     inner: Arc<Inner>,
 }
 
@@ -72,8 +82,9 @@ pub struct Limits {
     pub stop_grace: Duration,
 }
 
-#[allow(dead_code)]
 struct Inner {
+    /// This server among others on the same database.
+    server: uuid::Uuid,
     store: Store,
     clock: Arc<dyn Clock>,
     wake: Wake,
@@ -82,7 +93,20 @@ struct Inner {
     sizes: Vec<Size>,
     shares: Vec<String>,
     limits: Limits,
+    subscriptions: Cache<SubscriptionId, Arc<Subscription>>,
+    groups: Cache<String, ()>,
+    tasks: agent::CachedTasks,
+    /// Machines whose agents got a credential lately.
+    issued: Cache<MachineUid, ()>,
+    waiters: agent::Waiters,
+    stopping: CancellationToken,
 }
+
+/// How long an answer about a subscription or group may be out of date.
+const CACHED: Duration = Duration::from_secs(3);
+
+/// How long a task is kept that no agent asks for: it holds opened secrets.
+const TASK_CACHED: Duration = Duration::from_secs(120);
 
 /// What a PUT did.
 #[derive(Clone, Debug)]
@@ -164,7 +188,7 @@ pub struct RemoteLogin {
 
 /// Keeps and reads what jobs wrote. Implemented by `files`.
 #[async_trait::async_trait]
-pub trait OutputStore: Send + std::marker::Sync {
+pub trait OutputStore: Send + Sync {
     /// Keeps a large piece of output as the object `name` of the archive; the same name again replaces it.
     ///
     /// # Errors
@@ -204,7 +228,24 @@ impl Service {
     /// The use cases over these parts.
     pub fn new(parts: Parts) -> Service {
         let Parts { store, clock, wake, sealer, signer, output, sizes, shares, limits } = parts;
-        Service { output, inner: Arc::new(Inner { store, clock, wake, sealer, signer, sizes, shares, limits }) }
+        let inner = Inner {
+            server: uuid::Uuid::new_v4(),
+            store,
+            clock,
+            wake,
+            sealer,
+            signer,
+            sizes,
+            shares,
+            limits,
+            subscriptions: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),
+            groups: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),
+            tasks: Cache::builder().max_capacity(10_000).time_to_idle(TASK_CACHED).build(),
+            issued: Cache::builder().max_capacity(100_000).time_to_live(agent::RENEW).build(),
+            waiters: agent::Waiters::default(),
+            stopping: CancellationToken::new(),
+        };
+        Service { output, inner: Arc::new(inner) }
     }
 
     /// VM sizes that a cluster may have.
@@ -217,154 +258,11 @@ impl Service {
         self.inner.limits
     }
 
-    /// Starts what the use cases need in the background: telling waiting agents and other servers of changes.
-    pub fn run(&self, tasks: &Tasks) {
-        let _ = tasks;
-    }
-}
-
-#[allow(unused_variables, clippy::unimplemented, missing_docs)]
-impl Service {
-    pub async fn get<K: Resource>(&self, id: &ResourceId) -> Result<Envelope<K>, Error> {
-        unimplemented!()
+    fn now(&self) -> Timestamp {
+        self.inner.clock.now()
     }
 
-    pub async fn list<K: Resource>(&self, scope: &ListScope, page: &PageRequest) -> Result<Page<Envelope<K>>, Error> {
-        unimplemented!()
-    }
-
-    pub async fn put_group(
-        &self,
-        caller: &Caller,
-        id: &ResourceId,
-        location: String,
-        tags: Option<BTreeMap<String, String>>,
-        managed_by: Option<String>,
-    ) -> Result<Put<Group>, Error> {
-        unimplemented!()
-    }
-
-    /// `None` leaves a part as it is.
-    pub async fn patch_group(
-        &self,
-        caller: &Caller,
-        id: &ResourceId,
-        tags: Option<BTreeMap<String, String>>,
-        managed_by: Option<String>,
-    ) -> Result<Envelope<Group>, Error> {
-        unimplemented!()
-    }
-
-    pub async fn put_workspace(
-        &self,
-        caller: &Caller,
-        id: &ResourceId,
-        location: String,
-        tags: Option<BTreeMap<String, String>>,
-    ) -> Result<Put<Workspace>, Error> {
-        unimplemented!()
-    }
-
-    pub async fn patch_workspace(
-        &self,
-        caller: &Caller,
-        id: &ResourceId,
-        tags: Option<BTreeMap<String, String>>,
-    ) -> Result<Envelope<Workspace>, Error> {
-        unimplemented!()
-    }
-
-    pub async fn put_experiment(&self, caller: &Caller, id: &ResourceId) -> Result<Put<Experiment>, Error> {
-        unimplemented!()
-    }
-
-    pub async fn put_cluster(&self, caller: &Caller, id: &ResourceId, new: NewCluster) -> Result<Put<Cluster>, Error> {
-        unimplemented!()
-    }
-
-    pub async fn patch_cluster(&self, caller: &Caller, id: &ResourceId, scale: Scale) -> Result<Envelope<Cluster>, Error> {
-        unimplemented!()
-    }
-
-    pub async fn put_job(&self, caller: &Caller, id: &ResourceId, new: NewJob) -> Result<Put<Job>, Error> {
-        unimplemented!()
-    }
-
-    /// `None` where the resource (or a parent of it) did not exist.
-    pub async fn delete(&self, caller: &Caller, id: &ResourceId) -> Result<Option<Operation>, Error> {
-        unimplemented!()
-    }
-
-    /// `None` where the job had ended.
-    pub async fn terminate(&self, caller: &Caller, id: &ResourceId) -> Result<Option<Operation>, Error> {
-        unimplemented!()
-    }
-
-    pub async fn operation(&self, subscription: SubscriptionId, id: OperationId) -> Result<Operation, Error> {
-        unimplemented!()
-    }
-
-    /// All nodes of a cluster.
-    pub async fn cluster_logins(&self, id: &ResourceId) -> Result<Vec<RemoteLogin>, Error> {
-        unimplemented!()
-    }
-
-    /// Nodes that still exist of a job's latest attempt.
-    pub async fn job_logins(&self, id: &ResourceId) -> Result<Vec<RemoteLogin>, Error> {
-        unimplemented!()
-    }
-
-    /// Where a job's directory is kept; `None` while the job has no attempt yet.
-    ///
-    /// # Errors
-    /// `InvalidQueryParameterValue` where the job has no such directory; `JobNotFound` and its parents' codes.
-    pub async fn output_place(&self, id: &ResourceId, directory: &str) -> Result<Option<OutputPlace>, Error> {
-        unimplemented!()
-    }
-
-    /// The subscription, from a cache of a few seconds.
-    ///
-    /// # Errors
-    /// `SubscriptionNotFound`.
-    pub async fn subscription(&self, id: SubscriptionId) -> Result<Arc<Subscription>, Error> {
-        unimplemented!()
-    }
-
-    pub async fn subscriptions(&self, tenant: TenantId) -> Result<Vec<Subscription>, Error> {
-        unimplemented!()
-    }
-
-    pub async fn register_provider(&self, caller: &Caller, subscription: SubscriptionId) -> Result<Subscription, Error> {
-        unimplemented!()
-    }
-
-    /// A resource group that exists, for requests below it.
-    ///
-    /// # Errors
-    /// `ResourceGroupNotFound`.
-    pub async fn check_group(&self, id: &ResourceId) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// # Errors
-    /// `AuthenticationFailed` where token, key or machine do not fit.
-    pub async fn join(&self, join: Join) -> Result<Joined, Error> {
-        unimplemented!()
-    }
-
-    /// The machine that an agent's credential opens.
-    ///
-    /// # Errors
-    /// `AuthenticationFailed`.
-    pub fn agent(&self, credential: &str) -> Result<MachineUid, Error> {
-        unimplemented!()
-    }
-
-    pub async fn sync(&self, machine: MachineUid, sync: Sync) -> Result<Synced, Error> {
-        unimplemented!()
-    }
-
-    pub async fn put_output(&self, machine: MachineUid, at: OutputQuery, data: Bytes) -> Result<(), Error> {
-        unimplemented!()
+    fn pool(&self) -> &PgPool {
+        self.inner.store.pool()
     }
 }

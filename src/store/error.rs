@@ -60,6 +60,14 @@ impl StoreError {
         }
     }
 
+    /// Whether the database undid the transaction because it and another waited for each other.
+    pub(crate) fn is_deadlock(&self) -> bool {
+        match self {
+            StoreError::Unavailable(sqlx::Error::Database(error)) => error.code().as_deref() == Some("40P01"),
+            _ => false,
+        }
+    }
+
     /// Whether coming back later may help; a write that ended so may have happened.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, StoreError::Unavailable(_))

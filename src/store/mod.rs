@@ -6,12 +6,16 @@ mod apply;
 mod document;
 pub mod embedded;
 mod error;
+mod hint;
 mod lease;
 pub(crate) mod machine;
+pub(crate) mod operation;
 mod output;
 mod principal;
+pub(crate) mod resource;
 mod secret;
 mod snapshot;
+pub(crate) mod subscription;
 
 use std::time::Duration;
 
@@ -23,9 +27,12 @@ use crate::domain::snapshot::{Change, Snapshot};
 use crate::error::Error;
 use crate::secret::Sealer;
 
+pub(crate) use document::Document;
 pub use error::StoreError;
+pub(crate) use hint::{Heard, Listener};
 pub(crate) use output::append_output;
 pub use output::{MAX_FILES, StoredContent, StoredPiece};
+pub(crate) use secret::SecretRow;
 
 /// How the database is reached.
 #[derive(Clone)]
@@ -177,7 +184,6 @@ impl Store {
     }
 
     /// The connections, for the files of this folder: one a table.
-    #[allow(dead_code)]
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }

@@ -1,0 +1,146 @@
+//! What a node should be, made from rows: the step from the attempt's state, the task from the job's spec with its secrets opened.
+
+use std::sync::Arc;
+
+use super::refused;
+use crate::agent::protocol::{Assignment, Desired, Host, OutputDirectory, SetupTask, Step, Task, TaskNames};
+use crate::domain::attempt::AttemptState;
+use crate::domain::job::Framework;
+use crate::domain::machine::Setup;
+use crate::domain::resource::NameValue;
+use crate::error::Error;
+use crate::id::{AttemptUid, MachineUid, ResourceId, ResourceUid};
+use crate::secret::Sealer;
+use crate::service::Service;
+use crate::store::machine::{self, Gang, SealedSetup, SealedTask};
+
+/// Tasks of attempts, by attempt and rank: constant while the attempt lives, so that a change of the step alone reads no spec again.
+pub(crate) type Tasks = moka::sync::Cache<(AttemptUid, i32), Arc<Task>>;
+
+impl Service {
+    /// What `machine` should be and its number; no state where the number is `have`.
+    pub(super) async fn desired(&self, machine: MachineUid, have: i64) -> Result<(i64, Option<Desired>), Error> {
+        let held = machine::held(self.pool(), machine).await?.ok_or_else(refused)?;
+        if held.desired == have {
+            return Ok((have, None));
+        }
+        // A setup that is reported needs its secrets no more.
+        let setup = match held.setup {
+            Setup::Pending => self.setup(held.cluster).await?,
+            Setup::Done | Setup::Failed(_) => None,
+        };
+        let assignments = match &held.gang {
+            None => Vec::new(),
+            Some(gang) => self.assignment(gang).await?.into_iter().collect(),
+        };
+        Ok((held.desired, Some(Desired { setup, assignments })))
+    }
+
+    async fn setup(&self, cluster: ResourceUid) -> Result<Option<SetupTask>, Error> {
+        match machine::setup(self.pool(), cluster).await? {
+            Some(sealed) => setup_task(&self.inner.sealer, cluster, sealed),
+            None => Ok(None),
+        }
+    }
+
+    async fn assignment(&self, gang: &Gang) -> Result<Option<Assignment>, Error> {
+        let key = (gang.attempt, gang.rank);
+        let task = match self.inner.tasks.get(&key) {
+            Some(task) => task,
+            None => {
+                let Some(sealed) = machine::task(self.pool(), gang.attempt).await? else { return Ok(None) };
+                let task = Arc::new(task(&self.inner.sealer, sealed, gang.rank)?);
+                self.inner.tasks.insert(key, task.clone());
+                task
+            }
+        };
+        let grace_ms = u32::try_from(self.inner.limits.stop_grace.as_millis()).unwrap_or(u32::MAX);
+        Ok(Some(Assignment {
+            attempt: gang.attempt,
+            number: gang.number,
+            rank: u32::try_from(gang.rank).unwrap_or(0),
+            step: step(gang, grace_ms),
+            task: (*task).clone(),
+        }))
+    }
+}
+
+/// What a part should be doing follows from the attempt's state alone.
+fn step(gang: &Gang, grace_ms: u32) -> Step {
+    match (gang.stop, gang.state) {
+        (Some(why), _) => Step::Stop { why, grace_ms },
+        (None, AttemptState::Placed) => Step::Prepare,
+        (None, AttemptState::Released | AttemptState::Ended) => Step::Run,
+    }
+}
+
+fn open(sealer: &Sealer, owner: ResourceUid, secret: &crate::store::SecretRow) -> Result<String, Error> {
+    let plain = sealer.open(owner.0, &secret.field, &secret.sealed).map_err(Error::internal)?;
+    String::from_utf8(plain).map_err(Error::internal)
+}
+
+/// Variables and, after them, those whose values are sealed below `prefix`.
+fn environment(
+    sealer: &Sealer,
+    owner: ResourceUid,
+    plain: &[NameValue],
+    secrets: &[crate::store::SecretRow],
+    prefix: &str,
+) -> Result<Vec<NameValue>, Error> {
+    let mut variables = plain.to_vec();
+    for secret in secrets {
+        if let Some(name) = secret.field.strip_prefix(prefix) {
+            variables.push(NameValue { name: name.to_owned(), value: open(sealer, owner, secret)? });
+        }
+    }
+    Ok(variables)
+}
+
+fn setup_task(sealer: &Sealer, cluster: ResourceUid, sealed: SealedSetup) -> Result<Option<SetupTask>, Error> {
+    let Some(task) = sealed.spec.node_setup.and_then(|setup| setup.setup_task) else { return Ok(None) };
+    let id = ResourceId::parse(&sealed.path).map_err(Error::internal)?;
+    Ok(Some(SetupTask {
+        command_line: task.command_line,
+        environment: environment(sealer, cluster, &task.environment, &sealed.secrets, "setup_task.secrets.")?,
+        std_out_err_path_prefix: task.std_out_err_path_prefix,
+        std_out_err_path_suffix: format!("{}/{}", id.output_segment(), sealed.status.output_uuid),
+    }))
+}
+
+fn task(sealer: &Sealer, sealed: SealedTask, rank: i32) -> Result<Task, Error> {
+    let SealedTask { job, path, spec, nodes, secrets } = sealed;
+    let id = ResourceId::parse(&path).map_err(Error::internal)?;
+    let cluster = ResourceId::parse(&spec.cluster).map_err(Error::internal)?;
+    let own = usize::try_from(rank).ok().and_then(|rank| nodes.get(rank));
+    let (_, _, size) = own.cloned().ok_or_else(|| Error::internal("an attempt has a part without a node"))?;
+    let [workspace, experiment, name] = id.names() else {
+        return Err(Error::internal("a job's path has other names than workspace, experiment and job"));
+    };
+    let command_line = match spec.framework {
+        // A custom job runs on the first node alone; the others prepare and wait.
+        Framework::Custom { command_line } if rank == 0 => command_line,
+        Framework::Custom { .. } => None,
+    };
+    let directory = |directory: crate::domain::job::OutputDirectory| OutputDirectory {
+        id: directory.id,
+        path_prefix: directory.path_prefix,
+        path_suffix: directory.path_suffix,
+    };
+    Ok(Task {
+        names: TaskNames {
+            workspace: workspace.clone(),
+            experiment: experiment.clone(),
+            job: name.clone(),
+            cluster: cluster.name().to_owned(),
+        },
+        output_segment: format!("{}/{job}", id.output_segment()),
+        hosts: nodes.into_iter().map(|(node_id, address, _)| Host { node_id, address: address.unwrap_or_default() }).collect(),
+        size,
+        command_line,
+        preparation: spec.preparation,
+        std_out_err_path_prefix: spec.std_out_err_path_prefix,
+        input_directories: spec.input_directories.unwrap_or_default().into_iter().map(|input| (input.id, input.path)).collect(),
+        output_directories: spec.output_directories.unwrap_or_default().into_iter().map(directory).collect(),
+        environment: environment(sealer, job, spec.environment.as_deref().unwrap_or_default(), &secrets, "secrets.")?,
+    })
+}

@@ -1,0 +1,185 @@
+//! Making: the resource, its secrets, its operation and its event in one statement that checks the parent too.
+
+use sqlx::{PgConnection, PgPool};
+
+use crate::clock::Timestamp;
+use crate::domain::operation::Operation;
+use crate::id::{ResourceId, ResourceUid, SubscriptionId};
+use crate::secret::Sealed;
+use crate::store::StoreError;
+use crate::store::document::Document;
+
+/// A resource below a group that is to be made.
+pub(crate) struct New<'a> {
+    /// Its identity.
+    pub(crate) uid: ResourceUid,
+    /// Its address.
+    pub(crate) id: &'a ResourceId,
+    /// Its region; `None` takes the parent's.
+    pub(crate) location: Option<&'a str>,
+    /// Its tags.
+    pub(crate) tags: Option<Document>,
+    /// What was asked for.
+    pub(crate) spec: Document,
+    /// What is recorded at first.
+    pub(crate) status: Document,
+    /// Its secrets.
+    pub(crate) secrets: &'a [SealedSecret],
+    /// What only jobs have.
+    pub(crate) job: Option<NewJobColumns<'a>>,
+    /// The operation that made it; it has ended already, as nothing of the making is left to do.
+    pub(crate) operation: &'a Operation,
+    /// When.
+    pub(crate) at: Timestamp,
+    /// Who asked, for people.
+    pub(crate) why: &'a str,
+}
+
+/// What only jobs have.
+pub(crate) struct NewJobColumns<'a> {
+    /// The key of its cluster, which must exist and not be deleted.
+    pub(crate) cluster: &'a str,
+    /// Greater goes first.
+    pub(crate) rank: i16,
+    /// Nodes that it needs.
+    pub(crate) node_count: i32,
+}
+
+/// A value to keep sealed.
+pub(crate) struct SealedSecret {
+    /// Which.
+    pub(crate) field: String,
+    /// The value.
+    pub(crate) sealed: Sealed,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Created {
+    /// It was made.
+    Made {
+        /// Its region.
+        location: String,
+        /// For a job: the canonical path of its cluster, which the stored spec names.
+        cluster: Option<String>,
+    },
+    /// It was not: it exists, or the parent or cluster is absent or being deleted. Reading tells.
+    Refused,
+}
+
+/// Makes a resource. The statement is a transaction by itself, with one commit.
+///
+/// The parent is locked against being marked for deletion until the commit: whoever deletes it finds this child. A job's cluster is
+/// locked against removal: whoever removes it finds this job.
+pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Result<Created, StoreError> {
+    let parent = new.id.parent().map(|parent| parent.key()).unwrap_or_default();
+    let fields: Vec<_> = new.secrets.iter().map(|secret| secret.field.clone()).collect();
+    let keys: Vec<_> = new.secrets.iter().map(|secret| secret.sealed.key_id.clone()).collect();
+    let sealed: Vec<_> = new.secrets.iter().map(|secret| secret.sealed.bytes.clone()).collect();
+    let job = new.job.as_ref();
+    let row = sqlx::query!(
+        r#"
+        with parent as (
+            select uid, location
+            from resource
+            where key = $1 and provisioning = 'succeeded'
+            for share
+        ),
+        cluster as (
+            select uid, path
+            from resource
+            where key = $2 and kind = 'cluster' and provisioning = 'succeeded'
+            for key share
+        ),
+        made as (
+            insert into resource (uid, subscription_id, kind, parent_uid, key, path, name, location, tags, spec, status, provisioning,
+                provisioned_at, created_at, updated_at, phase, cluster_uid, rank, node_count)
+            select $3, $4, $5, parent.uid, $6, $7, $8, coalesce($9, parent.location), $10,
+                case when cluster.path is null then $11 else $11::jsonb || jsonb_build_object('cluster', cluster.path) end,
+                $12, 'succeeded', $13, $13, $13, $14, cluster.uid, $15, $16
+            from parent
+            left join cluster on true
+            where $2 is null or cluster.uid is not null
+            on conflict (key) do nothing
+            returning uid, path, location
+        ),
+        kept as (
+            insert into secret (resource_uid, field, key_id, sealed)
+            select made.uid, t.field, t.key_id, t.sealed
+            from made, unnest($17::text[], $18::text[], $19::bytea[]) as t (field, key_id, sealed)
+        ),
+        promised as (
+            insert into operation (id, subscription_id, location, resource_uid, resource_path, verb, state, started_at, ended_at, caller)
+            select $20, $4, made.location, made.uid, made.path, 'create', 'succeeded', $13, $13, $21
+            from made
+        ),
+        noted as (
+            insert into event (at, resource_uid, path, caller, what, why)
+            select $13, made.uid, made.path, $21, 'created', $22
+            from made
+        )
+        select made.location, cluster.path as "cluster?"
+        from made
+        left join cluster on true
+        "#,
+        parent,
+        job.map(|job| job.cluster),
+        new.uid.0,
+        new.id.subscription().0,
+        new.id.kind().as_str(),
+        new.id.key(),
+        new.id.path(),
+        new.id.name(),
+        new.location,
+        new.tags.as_ref() as _,
+        &new.spec as _,
+        &new.status as _,
+        new.at,
+        job.map(|_| "queued"),
+        job.map(|job| job.rank),
+        job.map(|job| job.node_count),
+        &fields,
+        &keys,
+        &sealed,
+        new.operation.id.0,
+        new.operation.caller.0,
+        new.why,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(match row {
+        Some(row) => Created::Made { location: row.location, cluster: row.cluster },
+        None => Created::Refused,
+    })
+}
+
+/// Makes a cluster if its subscription has fewer than `most`. Answers how many it has where it has as many already.
+pub(crate) async fn create_cluster(pool: &PgPool, new: &New<'_>, most: u32) -> Result<Result<Created, i64>, StoreError> {
+    let mut tx = pool.begin().await?;
+    lock_subscription(&mut tx, new.id.subscription()).await?;
+    let created = create(&mut tx, new).await?;
+    if let Created::Made { .. } = created {
+        let count = sqlx::query_scalar!(
+            r#"
+            select count(*) as "count!"
+            from resource
+            where subscription_id = $1 and kind = 'cluster'
+            "#,
+            new.id.subscription().0,
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        if count > i64::from(most) {
+            tx.rollback().await?;
+            return Ok(Err(count - 1));
+        }
+    }
+    tx.commit().await?;
+    Ok(Ok(created))
+}
+
+/// One maker of clusters at a time in a subscription, so that none passes the limit unseen.
+async fn lock_subscription(connection: &mut PgConnection, subscription: SubscriptionId) -> Result<(), StoreError> {
+    sqlx::query!("select id from subscription where id = $1 for update", subscription.0).fetch_optional(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Marking for deletion: a resource and all below it, from the top down. Reconcilers remove what is left once nothing uses it.
+
+use sqlx::PgPool;
+
+use crate::clock::Timestamp;
+use crate::domain::operation::Operation;
+use crate::store::StoreError;
+use crate::store::operation;
+
+/// Marks the resource at `key` and all below it, and records the operation; its resource, path and location are filled in here.
+/// `None` where there is no such resource.
+///
+/// Level by level: makers of children lock the parent, so that a child is either committed when its level is read, or finds the parent
+/// marked.
+pub(crate) async fn mark(
+    pool: &PgPool,
+    key: &str,
+    operation: &Operation,
+    at: Timestamp,
+    why: &str,
+) -> Result<Option<Operation>, StoreError> {
+    let mut tx = pool.begin().await?;
+    let top = sqlx::query!(
+        r#"
+        select uid, path, location
+        from resource
+        where key = $1
+        for update
+        "#,
+        key,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(top) = top else { return Ok(None) };
+    let mut level = vec![top.uid];
+    while !level.is_empty() {
+        sqlx::query!(
+            r#"
+            with marked as (
+                update resource
+                set provisioning = 'deleting', provisioned_at = $2, revision = revision + 1,
+                    updated_at = $2, generation = generation + 1
+                where uid = any ($1) and provisioning <> 'deleting'
+                returning uid, path
+            )
+            insert into event (at, resource_uid, path, caller, what, why)
+            select $2, uid, path, $3, 'deleting', $4
+            from marked
+            "#,
+            &level,
+            at,
+            operation.caller.0,
+            why,
+        )
+        .execute(&mut *tx)
+        .await?;
+        level = sqlx::query_scalar!(
+            r#"
+            select uid
+            from resource
+            where parent_uid = any ($1)
+            "#,
+            &level,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+    }
+    let operation = Operation {
+        resource: crate::id::ResourceUid(top.uid),
+        resource_path: top.path,
+        location: top.location,
+        ..operation.clone()
+    };
+    operation::insert(&mut tx, &operation).await?;
+    tx.commit().await?;
+    Ok(Some(operation))
+}

@@ -1,0 +1,12 @@
+//! The table of what users asked for: reading, making, changing, and marking for deletion.
+
+mod change;
+mod create;
+mod delete;
+mod read;
+mod row;
+
+pub(crate) use change::{Change, GroupChange, Patched, Terminated, change, terminate, upsert_group};
+pub(crate) use create::{Created, New, NewJobColumns, SealedSecret, create, create_cluster};
+pub(crate) use delete::mark;
+pub(crate) use read::{Children, cluster_logins, find, find_by_uid, job_logins, known, last_attempt, list};

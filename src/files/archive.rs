@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -19,6 +19,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use crate::clock::{Clock, SystemClock};
 use crate::domain::output::{OutputEntry, OutputFile, object_start};
 use crate::error::Error;
 use crate::files::{absent, too_many};
@@ -36,6 +37,12 @@ const PIECES: u32 = 16;
 
 /// Bytes that are read from an object at once.
 const OBJECT_PIECE: u64 = 1024 * 1024;
+
+/// Objects that are judged at once when unneeded ones are searched.
+const SWEPT_AT_ONCE: usize = 1000;
+
+/// An object may be this much older than the row that refers to it. Unit: seconds.
+const UNDER_WAY: i64 = 3600;
 
 /// Schemes of cloud archives.
 const CLOUDS: &[&str] = &["s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs"];
@@ -64,6 +71,8 @@ pub fn archive(url: &str, options: &[(String, String)]) -> Result<Arc<dyn Object
     if !CLOUDS.contains(&url.scheme()) {
         return Err(failed("it is neither an absolute path nor a URL of s3, az or gs".into()));
     }
+    // The TLS of this process, wherever it was not chosen yet; an error says that it was.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let options = options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let (store, prefix) = object_store::parse_url_opts(&url, options).map_err(|error| failed(error.into()))?;
     Ok(Arc::new(PrefixStore::new(store, prefix)))
@@ -118,7 +127,7 @@ impl Archive {
         Ok(())
     }
 
-    /// Removes objects that nothing refers to. What stays behind on a failure goes with its attempt.
+    /// Removes objects that nothing refers to. What stays behind on a failure is found by the next sweep.
     pub(super) async fn discard(&self, names: Vec<String>) {
         for name in names {
             let removed = async {
@@ -171,23 +180,34 @@ impl Archive {
         Ok(stream::try_unfold(reader, Reader::next).boxed())
     }
 
-    /// Removes objects of attempts that no longer exist. An attempt's row is there before its first object, so that an object that was
-    /// listed and has no attempt afterwards is not needed by anyone.
-    pub(super) async fn sweep(&self) -> Result<(), Error> {
+    /// Removes objects that nothing refers to: at once where their attempt is gone, as its row is there before its first object; else
+    /// once they are old enough that no row for them is under way any more. Answers how many.
+    pub(super) async fn sweep(&self) -> Result<usize, Error> {
         let prefix = Path::from(self.prefix().await?);
-        let listed = self.objects.list_with_delimiter(Some(&prefix)).await.map_err(Error::unavailable)?;
-        let attempts: Vec<Uuid> =
-            listed.common_prefixes.iter().filter_map(|prefix| Uuid::try_parse(prefix.filename()?).ok()).collect();
-        for attempts in attempts.chunks(1000) {
-            let existing: HashSet<Uuid> = self.store.existing_attempts(attempts).await?.into_iter().collect();
-            for attempt in attempts.iter().filter(|attempt| !existing.contains(attempt)) {
-                let prefix = prefix.clone().join(attempt.to_string());
-                let names = self.objects.list(Some(&prefix)).map_ok(|object| object.location).boxed();
-                let removed: Vec<Path> = self.objects.delete_stream(names).try_collect().await.map_err(Error::unavailable)?;
-                tracing::info!(attempt.id = %attempt, objects = removed.len(), "outputs of a deleted job were removed");
+        let young = SystemClock.now().unix_timestamp() - UNDER_WAY;
+        let mut listed = self.objects.list(Some(&prefix)).chunks(SWEPT_AT_ONCE);
+        let mut removed = 0;
+        while let Some(objects) = listed.next().await {
+            let mut found = Vec::new();
+            for object in objects {
+                let object = object.map_err(Error::unavailable)?;
+                // What is not named as ours are is left alone.
+                let name: Vec<String> = object.location.parts().skip(1).map(|part| part.as_ref().to_owned()).collect();
+                if let Some(attempt) = name.first().and_then(|attempt| Uuid::try_parse(attempt).ok()) {
+                    found.push((attempt, name.join("/"), object.last_modified.timestamp() < young));
+                }
             }
+            let attempts: Vec<Uuid> = found.iter().map(|(attempt, ..)| *attempt).collect::<HashSet<_>>().into_iter().collect();
+            let names: Vec<String> = found.iter().map(|(_, name, _)| name.clone()).collect();
+            let existing: HashSet<Uuid> = self.store.existing_attempts(&attempts).await?.into_iter().collect();
+            let needed: HashSet<String> = self.store.referenced_objects(&attempts, &names).await?.into_iter().collect();
+            let unneeded =
+                found.into_iter().filter(|(attempt, name, old)| !existing.contains(attempt) || (*old && !needed.contains(name)));
+            let unneeded: Vec<String> = unneeded.map(|(_, name, _)| name).collect();
+            removed += unneeded.len();
+            self.discard(unneeded).await;
         }
-        Ok(())
+        Ok(removed)
     }
 }
 

@@ -35,8 +35,8 @@ const AT_ONCE: usize = 32;
 /// Longest time that a call to the share, or the wait for a place, may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Time between two searches for objects of attempts that no longer exist.
-const SWEEP: Duration = Duration::from_secs(600);
+/// Time between two searches for objects that nothing refers to.
+const SWEEP: Duration = Duration::from_secs(1800);
 
 /// Reads and keeps outputs.
 #[derive(Clone)]
@@ -58,7 +58,8 @@ impl Files {
         Files { share, archive: Archive::new(store, archive) }
     }
 
-    /// Starts what removes objects of attempts that no longer exist.
+    /// Starts what removes objects of the archive that nothing refers to: those of deleted jobs, of contents that were replaced, and of
+    /// pieces that were never recorded.
     pub fn run(&self, tasks: &Tasks) {
         let archive = self.archive.clone();
         tasks.spawn_cancellable("archive sweep", async move {
@@ -76,11 +77,11 @@ impl Files {
         });
     }
 
-    /// Removes objects of attempts that no longer exist, now.
+    /// Removes those objects now. Answers how many.
     ///
     /// # Errors
     /// `ServiceUnavailable` where the store or the archive is away.
-    pub async fn sweep(&self) -> Result<(), Error> {
+    pub async fn sweep(&self) -> Result<usize, Error> {
         self.archive.sweep().await
     }
 

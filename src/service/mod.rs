@@ -195,8 +195,8 @@ pub trait OutputStore: Send + Sync {
     /// `ServiceUnavailable` where the archive does not take it, a full disk among the causes.
     async fn keep(&self, name: &str, data: Bytes) -> Result<(), Error>;
 
-    /// Removes objects that nothing refers to any more, once the commit that made them so has happened. A failure is logged alone: what
-    /// stays behind goes with its attempt.
+    /// Removes objects that nothing refers to any more, once the commit that made them so has happened. What stays behind,
+    /// on a failure or where nobody calls, is found and removed later.
     async fn discard(&self, names: Vec<String>);
 
     /// What is in `directory` (`""` for the root of `place`), files and directories, sorted by name, files before directories of the

@@ -411,6 +411,21 @@ impl Store {
             .collect()
     }
 
+    /// Those of `objects`, which are of `attempts`, that a piece refers to.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn referenced_objects(&self, attempts: &[Uuid], objects: &[String]) -> Result<Vec<String>, StoreError> {
+        let found = sqlx::query_scalar!(
+            r#"select object as "object!"
+            from batchyard.output_chunk
+            where attempt_uid = any($1) and object = any($2)"#,
+            attempts,
+            objects,
+        );
+        Ok(found.fetch_all(self.pool()).await?)
+    }
+
     /// Those of `attempts` that exist.
     ///
     /// # Errors

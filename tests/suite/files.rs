@@ -442,10 +442,29 @@ async fn large_pieces_are_objects_and_go_with_their_attempt() {
     let content = PieceContent::Object { length: 3 };
     let other = OutputPiece { content, ..piece(living, "log", 1, 0, "") };
     world.files.keep(&other.object_name(), Bytes::from_static(b"abc")).await.expect("keeps");
+    // Of what is old, what nothing refers to goes too.
+    let age = |path: &Path| {
+        let hours_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
+        fs::File::options().write(true).open(path).expect("opens").set_modified(hours_ago).expect("ages");
+    };
+    fn each(folder: &Path, action: &dyn Fn(&Path)) {
+        for entry in fs::read_dir(folder).expect("lists") {
+            let path = entry.expect("reads").path();
+            if path.is_dir() { each(&path, action) } else { action(&path) }
+        }
+    }
+    assert_eq!(world.files.sweep().await.expect("sweeps"), 0, "all are young");
+    world.store.append_output(&[other]).await.expect("appends");
+    each(&world.folder.0.join("archive"), &age);
+    assert_eq!(world.files.sweep().await.expect("sweeps"), 1);
+    assert_eq!(world.text(&place, "log").await.expect("reads"), &text[..200_000]);
+    let young = OutputPiece { content: PieceContent::Object { length: 4 }, ..piece(living, "next", 1, 0, "") };
+    world.files.keep(&young.object_name(), Bytes::from_static(b"abcd")).await.expect("keeps");
+
     let pool = sqlx::PgPool::connect(&world.url).await.expect("connects");
     sqlx::query("delete from batchyard.attempt where uid = $1").bind(attempt.0).execute(&pool).await.expect("deletes");
-    world.files.sweep().await.expect("sweeps");
-    assert_eq!(objects(), 1, "a living attempt's objects stay, also before their rows are there");
+    assert_eq!(world.files.sweep().await.expect("sweeps"), 1);
+    assert_eq!(objects(), 2, "a living attempt's objects stay, also before their rows are there");
     assert_eq!(world.text(&place, "log").await.expect_err("is gone").code, ErrorCode::NotFound);
 }
 

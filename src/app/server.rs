@@ -121,7 +121,7 @@ impl Server {
                 driver: nodes.driver,
                 clock: Arc::clone(&clock),
                 wake,
-                limits: reconcile::Limits::default(),
+                limits: reconcile::Limits::default().with_stop_grace(config.limits.stop_grace.0),
                 prefix,
                 holder,
                 entropy: Arc::new(SystemEntropy),

@@ -256,6 +256,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn keeps_what_every_driver_must_keep() {
+        let clock = Arc::new(ManualClock::new(time::macros::datetime!(2026-11-01 00:00 UTC)));
+        let fake = Arc::new(Fake::new(clock, FakeSettings::default()));
+        crate::driver::conformance::check(&*fake, &spec(1), &spec(2)).await.expect("the fake conforms");
+        let faulty = Faulty::new(fake, Arc::new(Script::default()));
+        crate::driver::conformance::check(&faulty, &spec(3), &spec(4)).await.expect("so does one without faults");
+    }
+
+    #[tokio::test]
     async fn a_late_request_takes_effect_without_its_caller() {
         let (clock, fake) = fake();
         fake.ensure_late(&spec(1), clock.now() + Duration::from_secs(9));

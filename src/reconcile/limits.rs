@@ -84,6 +84,13 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The same limits where agents give processes `grace` between the polite signal and the last one: patience with a stop begins
+    /// after that.
+    pub fn with_stop_grace(mut self, grace: Duration) -> Limits {
+        self.stop_patience = self.stop_patience.max(grace.saturating_add(Duration::from_secs(90)));
+        self
+    }
+
     /// Pause after `failures` failures in a row: doubling, capped.
     pub fn back_off(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);

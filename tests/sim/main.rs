@@ -11,6 +11,7 @@
 mod agents;
 mod executor;
 mod model;
+mod properties;
 mod rng;
 mod run;
 mod server;

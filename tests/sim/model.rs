@@ -618,6 +618,11 @@ impl Model {
         true
     }
 
+    /// The join token of a machine, as its bootstrap has it.
+    pub(crate) fn token(&self, uid: MachineUid) -> String {
+        self.machines.get(&uid).map(|node| node.token.clone()).unwrap_or_default()
+    }
+
     /// An agent comes home. `key` is made on the machine: the first one is bound, another one is refused.
     pub(crate) fn join(&mut self, name: &str, token: &str, key: u64, at: Timestamp) -> Option<MachineUid> {
         let node = self.machines.values_mut().find(|node| node.row.name == name)?;

@@ -222,6 +222,13 @@ pub struct Location {
     pub display_name: String,
 }
 
+impl Location {
+    /// The region that people call `display_name`.
+    pub fn new(display_name: &str) -> Location {
+        Location { name: canonical_location(display_name), display_name: display_name.to_owned() }
+    }
+}
+
 /// A region in an answer.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -326,6 +326,8 @@ impl OutputStore for FakeOutputs {
         Ok(())
     }
 
+    async fn discard(&self, _: Vec<String>) {}
+
     async fn list(&self, _: &OutputPlace, directory: &str) -> Result<Vec<OutputEntry>, Error> {
         if !directory.is_empty() {
             return Ok(Vec::new());

@@ -140,9 +140,13 @@ fn is_of(kind: &str, part: &str) -> bool {
                     && !part.ends_with("0Z"))
         }
         "int" => !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()),
-        "etag" => shape("\"0xxxxxxxxxxxxxxxx\"") && part.starts_with("\"0x"),
+        "etag" => part.strip_prefix("\"0x").and_then(|rest| rest.strip_suffix('"')).is_some_and(is_15_digits),
         _ => !part.is_empty(),
     }
+}
+
+fn is_15_digits(text: &str) -> bool {
+    text.len() == 15 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 impl Answer {

@@ -13,8 +13,8 @@ use crate::auth::{self, Auth, Installation, Keys};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Driver, Isolation, Migrations};
 use crate::domain::machine::Size;
-use crate::driver::local::{LocalDriver, Privilege};
-use crate::driver::{SharedDriver, local, sizes};
+use crate::driver::local::Privilege;
+use crate::driver::{self, SharedDriver, local, sizes};
 use crate::edge::{self, Budget};
 use crate::files::{self, Files};
 use crate::http::{self, Hosts};
@@ -229,8 +229,9 @@ async fn build_driver(config: &Config, prefix: &str, sockets: &std::path::Path) 
         binary: None,
         program: None,
     };
-    let driver = blocking(move || LocalDriver::new(local).map_err(|error| anyhow::anyhow!("{}", error.chain()))).await;
-    Ok(Some(Nodes { driver: Arc::new(driver.context("cannot run nodes on this host")?), share }))
+    let build = move || driver::build(driver::Settings::Local(local)).map_err(|error| anyhow::anyhow!("{}", error.chain()));
+    let driver = blocking(build).await.context("cannot run nodes on this host")?;
+    Ok(Some(Nodes { driver, share }))
 }
 
 async fn open_files(config: &Config, store: &Store, nodes: Option<&Nodes>) -> Result<Files> {

@@ -29,7 +29,8 @@ pub(super) fn harden() {
 
 /// Writes messages to standard error from now on.
 pub(super) fn start_log(log: &Log) {
-    let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    // Notices of the database are about statements that are meant to be repeated.
+    let filter = EnvFilter::try_new(format!("sqlx=warn,{}", log.filter)).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Fails only where there is a log already.

@@ -7,6 +7,7 @@ mod cases;
 mod edge;
 mod embedded;
 mod files;
+mod layering;
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;

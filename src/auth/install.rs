@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::auth::keys::{Keys, KeysError, private_file};
+use crate::auth::keys::{Keys, KeysError, new_private_file, private_file};
 use crate::auth::password;
 use crate::auth::principal::{next_second, whole_seconds};
 use crate::clock::{Clock, Timestamp};
@@ -69,7 +69,7 @@ impl Drop for Owner {
 
 impl Installation {
     /// Ensures tenant, subscription and first owner, once for a database: later calls, of any host, answer the same. The owner's
-    /// secret is random and kept in a file of `dir` alone, which is written before the database is told, so that a start that is cut off
+    /// secret is random and kept in a file of `dir` alone, which several hosts may share, which is written before the database is told, so that a start that is cut off
     /// anywhere is taken up by the next.
     ///
     /// # Errors
@@ -85,11 +85,7 @@ impl Installation {
         }
         let owner = match known {
             Some(owner) => owner,
-            None => {
-                let owner = Owner::random();
-                write(&file, &owner)?;
-                owner
-            }
+            None => write_new(&file)?,
         };
         let now = clock.now();
         let ids = owner.ids();
@@ -177,8 +173,24 @@ fn read(file: &Path) -> Result<Option<Owner>, KeysError> {
     Ok(Some(owner))
 }
 
+fn text(owner: &Owner) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    Ok(Zeroizing::new(serde_json::to_vec_pretty(owner)?))
+}
+
+/// Replaces the file.
 fn write(file: &Path, owner: &Owner) -> Result<(), KeysError> {
-    let failed = |source| KeysError::Io { path: file.to_owned(), source };
-    let text = serde_json::to_vec_pretty(owner).map(Zeroizing::new).map_err(|error| failed(error.into()))?;
-    private_file(file, &text).map_err(failed)
+    text(owner).and_then(|text| private_file(file, &text)).map_err(|source| KeysError::Io { path: file.to_owned(), source })
+}
+
+/// A new owner in a new file; where another host that shares the folder was faster, the owner that it wrote.
+fn write_new(file: &Path) -> Result<Owner, KeysError> {
+    let owner = Owner::random();
+    match text(&owner).and_then(|text| new_private_file(file, &text)) {
+        Ok(()) => Ok(owner),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let gone = || KeysError::Io { path: file.to_owned(), source: std::io::ErrorKind::NotFound.into() };
+            read(file)?.ok_or_else(gone)
+        }
+        Err(source) => Err(KeysError::Io { path: file.to_owned(), source }),
+    }
 }

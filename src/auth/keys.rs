@@ -296,14 +296,29 @@ fn write(path: &Path, material: &Material) -> Result<(), KeysError> {
 
 /// Writes a file that only its owner may read: beside its place, to the disk, then under its name.
 pub(super) fn private_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    place(path, content, |temporary| fs::rename(temporary, path))
+}
+
+/// The same where there is no file of that name yet; also another host that shares the folder may be writing one.
+///
+/// # Errors
+/// `AlreadyExists`.
+pub(super) fn new_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    place(path, content, |temporary| {
+        fs::hard_link(temporary, path)?;
+        fs::remove_file(temporary)
+    })
+}
+
+fn place(path: &Path, content: &[u8], name: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let temporary = dir.join(format!(".{}.{}", name.to_string_lossy(), new_id()));
+    let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let temporary = dir.join(format!(".{}.{}", file_name.to_string_lossy(), new_id()));
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)?;
+        name(&temporary)?;
         File::open(dir)?.sync_all()
     })();
     if written.is_err() {

@@ -173,6 +173,13 @@ async fn an_installation_is_made_once() {
     assert_eq!(one.client_id, two.client_id);
     assert!(one.client_secret.is_some() != two.client_secret.is_some());
 
+    // With one folder for both, both know it.
+    let (empty, shared) = (store(&empty_database().await).await, Folder::new());
+    let starts = (0..4).map(|_| Installation::ensure(&empty, &first.keys, &shared.0, &SystemClock));
+    for installed in futures_util::future::join_all(starts).await {
+        assert!(installed.expect("installs").client_secret.is_some());
+    }
+
     // A start that was cut off between the file and the database is taken up.
     let emptied = store(&empty_database().await).await;
     let taken_up = Installation::ensure(&emptied, &first.keys, &first.folder.0, &SystemClock).await.expect("installs");

@@ -84,8 +84,9 @@ impl Service {
             self.output.keep(&piece.object_name(), data).await?;
         }
         let mut tx = self.pool().begin().await.map_err(StoreError::from)?;
-        append_output(&mut tx, std::slice::from_ref(&piece)).await?;
+        let unneeded = append_output(&mut tx, std::slice::from_ref(&piece)).await?;
         tx.commit().await.map_err(StoreError::from)?;
+        self.output.discard(unneeded).await;
         Ok(())
     }
 }

@@ -40,10 +40,33 @@ enum Command {
         /// What it is told.
         spec: PathBuf,
     },
+    /// Is the agent of a node.
+    #[command(hide = true)]
+    Agent {
+        /// What its driver left for it.
+        bootstrap: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
+    let mut words = std::env::args_os().skip(1);
+    // Started for every job, on the way to its first instruction: nothing else is set up for it.
+    let done = if words.next().is_some_and(|word| word == "supervise") {
+        batchyard::agent::supervise(words.next().unwrap_or_default().as_ref()).map_err(Into::into)
+    } else {
+        run(Arguments::parse().command)
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("batchyard: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Up(options) => app::up(&options),
         Command::Serve(options) => app::serve(&options),
         Command::Migrate { config } => app::migrate(config),
@@ -51,12 +74,9 @@ fn main() -> ExitCode {
         Command::Openapi => app::openapi().map(|document| println!("{document}")),
         Command::Postgres(launch) => Err(launch.run().into()),
         Command::NodeInit { spec } => batchyard::driver::local::node_init(&spec).map_err(Into::into),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("batchyard: {error:#}");
-            ExitCode::FAILURE
+        Command::Agent { bootstrap } => {
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+            batchyard::agent::run(&bootstrap).map_err(Into::into)
         }
     }
 }

@@ -2,5 +2,35 @@
 //!
 //! In: the desired state that the server sends. Out: what it sees of the node and of the processes, and what they write. It pulls;
 //! nothing connects to it. Refuses to know the database and the API.
+//!
+//! [`run`] is the agent itself. It starts a supervisor ([`supervise`]) for each thing that is run, and may die and come back at any
+//! time: the supervisors go on, and are found again.
 
+mod beneath;
+mod boot;
+mod client;
+mod decide;
+mod exec;
+mod expand;
+mod identity;
+mod isolate;
+mod layout;
+mod node;
+mod part;
+mod prepare;
+mod process;
 pub mod protocol;
+mod readiness;
+mod record;
+mod report;
+mod run;
+mod seccomp;
+mod setup;
+mod ship;
+mod start;
+mod supervisor;
+mod watch;
+mod work;
+
+pub use run::run;
+pub use supervisor::supervise;

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// The variable that everything in a node inherits: its folder. Where no namespace tells who belongs to a node, this does.
+pub const NODE_VARIABLE: &str = "BATCHYARD_NODE";
+
 /// The document that an agent reads when it starts. Holds a secret: root of the node alone may read it.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct AgentBootstrap {

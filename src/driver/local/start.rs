@@ -18,8 +18,7 @@ use crate::driver::local::network;
 /// Longest time from the start of a first process to its word that all is made.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The variable that everything in a node inherits: its folder.
-pub(super) const NODE_VARIABLE: &str = "BATCHYARD_NODE";
+pub(super) use crate::domain::bootstrap::NODE_VARIABLE;
 
 /// The first process says that it has written itself down.
 const WRITTEN: u8 = b'w';

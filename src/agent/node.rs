@@ -1,0 +1,532 @@
+//! What is on the node: its setup, the parts of attempts that it has, and what happens to them.
+//!
+//! In: the desired state, and what supervisors and the kernel say. Out: processes that run or end, and what is known of each part.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::agent::beneath::{open_trusted, remove_contents, remove_tree};
+use crate::agent::decide::{Action, Local, Said, decide};
+use crate::agent::layout::{self, Place, Rank, STANDARD};
+use crate::agent::part::{Happening, Running, find_running};
+use crate::agent::process;
+use crate::agent::protocol::{Assignment, Desired, Step};
+use crate::agent::record::{Folder, Record, Told};
+use crate::agent::setup::Setup;
+use crate::agent::ship::{Shipped, Shipper, add_to_log};
+use crate::agent::start::{Starter, belongs_to};
+use crate::agent::watch::Watch;
+use crate::clock::{Clock, SystemClock};
+use crate::domain::attempt::{AssignmentState, End};
+use crate::domain::bootstrap::Isolation;
+use crate::domain::machine::Setup as SetupState;
+use crate::id::AttemptUid;
+use crate::task::Tasks;
+
+/// Folders of parts, in the agent's own folder.
+const PARTS: &str = "assignments";
+
+/// In a part's folder: [`Plan`].
+const PLAN: &str = "plan.json";
+
+/// A supervisor that has not ended this long after its grace is ended by force.
+const OVERDUE: Duration = Duration::from_secs(10);
+
+/// More to read again than this is read beside the loop.
+const LONG: u64 = 4 << 20;
+
+/// Something that the loop is told.
+pub(super) enum Heard {
+    /// Of the supervisor of a part.
+    Part(AttemptUid, Happening),
+    /// Of the supervisor of the setup task.
+    Setup(Happening),
+    /// Nothing is left of a part that its supervisor left behind.
+    Swept(AttemptUid),
+    /// All output of a part is known.
+    Finished(AttemptUid, Box<Shipper>),
+    /// Temporary folders are removed.
+    Removed,
+}
+
+/// Where a part's files are. Holds no secret.
+#[derive(Clone, Serialize, Deserialize)]
+struct Plan {
+    shipped: Vec<Shipped>,
+    log: (Place, String),
+}
+
+/// One part.
+pub(super) struct Part {
+    path: PathBuf,
+    record: Record,
+    running: Option<Running>,
+    said: Said,
+    kill_at: Option<Instant>,
+    /// `None` while it is looked through beside the loop.
+    shipper: Option<Shipper>,
+    /// Whether its folders are there: its supervisor has said something.
+    prepared: bool,
+    /// Whether they are watched.
+    watched: bool,
+    log: Option<(Place, String)>,
+    /// How it ended, once nothing of it runs.
+    end: Option<End>,
+    /// Whether all its output is known.
+    finished: bool,
+    /// When it was heard to run.
+    pub(super) running_since: Option<Instant>,
+}
+
+impl Part {
+    fn new(path: PathBuf) -> Part {
+        Part {
+            path,
+            record: Record::new(),
+            running: None,
+            said: Said::Nothing,
+            kill_at: None,
+            shipper: None,
+            prepared: false,
+            watched: false,
+            log: None,
+            end: None,
+            finished: false,
+            running_since: None,
+        }
+    }
+
+    /// A part of which nothing ever ran here.
+    fn ended_at_once(path: PathBuf, end: End) -> Part {
+        Part { end: Some(end), finished: true, ..Part::new(path) }
+    }
+
+    /// How far it is while it has not ended.
+    pub(super) fn state(&self) -> AssignmentState {
+        self.record.state.min(AssignmentState::Running)
+    }
+
+    /// When its command started.
+    pub(super) fn started_at(&self) -> Option<crate::clock::Timestamp> {
+        self.record.started_at
+    }
+
+    /// How it ended, once nothing of it runs and all its output is known.
+    pub(super) fn end(&self) -> Option<&End> {
+        self.end.as_ref().filter(|_| self.finished)
+    }
+
+    /// What ships its output.
+    pub(super) fn shipper(&self) -> Option<&Shipper> {
+        self.shipper.as_ref()
+    }
+
+    /// What ships its output.
+    pub(super) fn shipper_mut(&mut self) -> Option<&mut Shipper> {
+        self.shipper.as_mut()
+    }
+
+    fn local(&self) -> Local {
+        Local { alive: self.end.is_none(), said: self.said }
+    }
+
+    fn heard(&mut self, record: Record) {
+        self.prepared = true;
+        if record.state == AssignmentState::Running && self.running_since.is_none() {
+            self.running_since = Some(Instant::now());
+        }
+        if record.state >= self.record.state {
+            self.record = record;
+        }
+    }
+}
+
+/// The node.
+pub(super) struct Node {
+    pub(super) starter: Starter,
+    pub(super) parts: BTreeMap<AttemptUid, Part>,
+    pub(super) watch: Watch,
+    setup: Setup,
+    desired: Option<Desired>,
+    state_dir: PathBuf,
+    tasks: Tasks,
+    heard: UnboundedSender<Heard>,
+    removing: usize,
+}
+
+impl Node {
+    /// The node as an earlier agent left it. What runs goes on; what cannot be known to run never runs again.
+    ///
+    /// # Errors
+    /// The agent's own folder cannot be read or written.
+    pub(super) fn recover(starter: Starter, tasks: Tasks, heard: UnboundedSender<Heard>) -> io::Result<Node> {
+        let state_dir = starter.bootstrap.state_dir.clone();
+        let parts_dir = state_dir.join(PARTS);
+        std::fs::create_dir_all(&parts_dir)?;
+        // First, so that nothing can begin that is not seen to run below.
+        let mut folders = Vec::new();
+        for entry in std::fs::read_dir(&parts_dir)? {
+            let path = entry?.path();
+            let Some(attempt) = attempt_of(&path) else { continue };
+            if Folder::open(&path)?.take_ticket()? {
+                tracing::info!(%attempt, "an earlier agent did not get so far as to start it");
+                remove_tree(open_trusted(&parts_dir)?.as_fd(), path.file_name().unwrap_or_default())?;
+            } else {
+                folders.push((attempt, path));
+            }
+        }
+        let mut running: BTreeMap<PathBuf, Running> =
+            find_running(&state_dir, starter.bootstrap.isolation)?.into_iter().collect();
+        let setup = Setup::recover(&state_dir, &starter.boot_id, running.remove(&Setup::path(&state_dir)))?;
+        let mut node = Node {
+            watch: Watch::new()?,
+            parts: BTreeMap::new(),
+            setup,
+            desired: None,
+            state_dir,
+            tasks,
+            heard,
+            removing: 0,
+            starter,
+        };
+        node.watch_setup()?;
+        for (attempt, path) in folders {
+            let found = running.remove(&path);
+            node.recover_part(attempt, path, found)?;
+        }
+        // Supervisors without a folder: it is not known what they may do, so that they end; and they are never started again.
+        for (path, supervisor) in running {
+            let Some(attempt) = attempt_of(&path) else { continue };
+            tracing::warn!(%attempt, "a supervisor runs whose record is gone: it is ended");
+            supervisor.kill()?;
+            node.adopt(attempt, Part::new(path), supervisor)?;
+        }
+        Ok(node)
+    }
+
+    fn recover_part(&mut self, attempt: AttemptUid, path: PathBuf, found: Option<Running>) -> io::Result<()> {
+        let folder = Folder::open(&path)?;
+        let plan: Option<Plan> = folder.find_json(PLAN);
+        let mut part = Part::new(path);
+        part.shipper = Some(Shipper::new(attempt, plan.iter().flat_map(|plan| plan.shipped.clone()).collect(), Some(&folder)));
+        part.log = plan.map(|plan| plan.log);
+        match folder.find_record() {
+            Some(record) => part.heard(record),
+            // Torn or gone. It runs, or it ran: it may have begun, and that is all that counts.
+            None if folder.is_started() => {
+                part.record.state = AssignmentState::Running;
+                part.prepared = true;
+            }
+            None => {}
+        }
+        match found {
+            Some(running) => {
+                tracing::info!(%attempt, supervisor.pid = running.pid(), "found again");
+                self.adopt(attempt, part, running)
+            }
+            None => {
+                self.parts.insert(attempt, part);
+                self.gone(attempt, "The job's supervisor was gone when the node's agent came back.");
+                Ok(())
+            }
+        }
+    }
+
+    fn adopt(&mut self, attempt: AttemptUid, mut part: Part, running: Running) -> io::Result<()> {
+        running.watch(&self.tasks, &part.path, self.heard.clone(), move |happening| Heard::Part(attempt, happening))?;
+        part.running = Some(running);
+        self.parts.insert(attempt, part);
+        Ok(())
+    }
+
+    fn watch_setup(&self) -> io::Result<()> {
+        match self.setup.running() {
+            Some(running) => running.watch(&self.tasks, &Setup::path(&self.state_dir), self.heard.clone(), Heard::Setup),
+            None => Ok(()),
+        }
+    }
+
+    /// How far the node's setup is.
+    pub(super) fn setup(&self) -> &SetupState {
+        self.setup.state()
+    }
+
+    /// Takes in what the node should be.
+    pub(super) fn want(&mut self, desired: Desired) {
+        self.desired = Some(desired);
+        self.act();
+    }
+
+    /// Does what is to be done now.
+    fn act(&mut self) {
+        let Some(desired) = self.desired.take() else { return };
+        let had = self.setup.running().is_some();
+        let wanted = self.setup.want(desired.setup.as_ref(), &self.starter);
+        let watched = if had { Ok(()) } else { self.watch_setup() };
+        if let Err(error) = wanted.and(watched) {
+            tracing::error!(%error, "the setup task cannot be started");
+        }
+        // Each round does what the one before made possible; there are few.
+        for _ in 0..4 {
+            let local = self.parts.iter().map(|(attempt, part)| (*attempt, part.local())).collect();
+            let may_start = *self.setup.state() == SetupState::Done && self.removing == 0;
+            let actions = decide(&desired, may_start, &local);
+            if actions.is_empty() {
+                break;
+            }
+            for action in actions {
+                self.do_action(&desired, action);
+            }
+        }
+        self.desired = Some(desired);
+    }
+
+    fn do_action(&mut self, desired: &Desired, action: Action) {
+        let path = |attempt: AttemptUid| self.state_dir.join(PARTS).join(attempt.to_string());
+        match action {
+            Action::Start(attempt) => {
+                let Some(assignment) = desired.assignments.iter().find(|assignment| assignment.attempt == attempt) else {
+                    return;
+                };
+                self.start(assignment, path(attempt));
+            }
+            Action::EndUnstarted(attempt) => {
+                self.parts.insert(attempt, Part::ended_at_once(path(attempt), End::Stopped));
+            }
+            Action::Run(attempt) => {
+                self.tell(attempt, Told::Run);
+                self.with(attempt, |part| part.said = Said::Run);
+            }
+            Action::Stop(attempt, grace_ms) => {
+                self.tell(attempt, Told::Stop { grace_ms });
+                self.with(attempt, |part| {
+                    part.said = Said::Stop(grace_ms);
+                    part.kill_at = Some(Instant::now() + Duration::from_millis(grace_ms.into()) + OVERDUE);
+                });
+            }
+            Action::Forget(attempt) => self.forget(attempt, desired.assignments.is_empty()),
+        }
+    }
+
+    fn with(&mut self, attempt: AttemptUid, change: impl FnOnce(&mut Part)) {
+        if let Some(part) = self.parts.get_mut(&attempt) {
+            change(part);
+        }
+    }
+
+    fn tell(&mut self, attempt: AttemptUid, told: Told) {
+        self.with(attempt, |part| {
+            if let Some(running) = &mut part.running
+                && let Err(error) = running.tell(told)
+            {
+                tracing::warn!(%attempt, %error, "a supervisor does not listen");
+            }
+        });
+    }
+
+    fn start(&mut self, assignment: &Assignment, path: PathBuf) {
+        let attempt = assignment.attempt;
+        let rank = Rank { rank: assignment.rank, node_id: &self.starter.bootstrap.node_id };
+        let (layout, variables) = match layout::job(&self.starter.roots, &assignment.task, &rank) {
+            Ok(laid_out) => laid_out,
+            Err(error) => {
+                let error = error.with_detail("nodeId", self.starter.bootstrap.node_id.clone());
+                self.parts.insert(attempt, Part::ended_at_once(path, End::SetupFailed { error }));
+                return;
+            }
+        };
+        let places = std::iter::once((STANDARD.to_owned(), &layout.standard))
+            .chain(layout.outputs.iter().map(|(id, place)| (id.clone(), place)));
+        let shipped = places.filter(|(_, place)| !place.kept_by_server).map(|(id, place)| Shipped { id, place: place.clone() });
+        let plan = Plan { shipped: shipped.collect(), log: (layout.standard.clone(), layout.files.log.clone()) };
+        let work = self.starter.job_work(assignment, layout, &variables);
+        let started = Folder::create(&path).and_then(|folder| {
+            folder.write_json(PLAN, &plan)?;
+            Ok((Running::start(&path, &work)?, folder))
+        });
+        match started {
+            Ok((running, folder)) => {
+                let mut part = Part::new(path);
+                part.said = if assignment.step == Step::Run { Said::Run } else { Said::Nothing };
+                part.shipper = Some(Shipper::new(attempt, plan.shipped, Some(&folder)));
+                part.log = Some(plan.log);
+                if let Err(error) = self.adopt(attempt, part, running) {
+                    tracing::error!(%attempt, %error, "a supervisor cannot be watched");
+                }
+            }
+            Err(error) => {
+                tracing::error!(%attempt, %error, "a supervisor cannot be started");
+                // Whatever there is of it cannot begin any more.
+                let _ = Folder::open(&path).and_then(|folder| folder.take_ticket());
+                let why = format!("The node's agent cannot start the job's supervisor: {error}.");
+                self.parts.insert(attempt, Part::ended_at_once(path, End::Lost { why }));
+            }
+        }
+    }
+
+    /// Takes in what was heard.
+    pub(super) fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Part(attempt, Happening::Record(record)) => {
+                self.with(attempt, |part| part.heard(record));
+                return;
+            }
+            Heard::Part(attempt, Happening::Gone) => self.gone(attempt, "The job's supervisor was ended from outside."),
+            Heard::Setup(happening) => {
+                let task = self.desired.as_ref().and_then(|desired| desired.setup.as_ref());
+                self.setup.happened(happening, task, &self.starter);
+            }
+            Heard::Swept(attempt) => self.finish(attempt),
+            Heard::Finished(attempt, shipper) => self.with(attempt, |part| {
+                part.shipper = Some(*shipper);
+                part.finished = true;
+            }),
+            Heard::Removed => self.removing = self.removing.saturating_sub(1),
+        }
+        self.act();
+    }
+
+    /// Its supervisor is gone. With namespaces the kernel has ended all else before.
+    fn gone(&mut self, attempt: AttemptUid, why: &str) {
+        let Some(part) = self.parts.get_mut(&attempt) else { return };
+        if let Some(running) = part.running.take() {
+            running.reap();
+        }
+        part.kill_at = None;
+        if let Some(record) = Folder::open(&part.path).ok().and_then(|folder| folder.find_record()) {
+            part.heard(record);
+        }
+        let told = part.record.end.clone();
+        let left_behind = told.is_none() && self.starter.bootstrap.isolation == Isolation::ProcessGroup;
+        part.end = told.or_else(|| {
+            Some(match part.said {
+                Said::Stop(_) => End::Stopped,
+                _ => End::Lost { why: why.to_owned() },
+            })
+        });
+        if left_behind {
+            self.sweep(attempt);
+        } else {
+            self.finish(attempt);
+        }
+    }
+
+    /// Ends what a supervisor left behind, beside the loop. Until nothing is left the part has not ended.
+    fn sweep(&mut self, attempt: AttemptUid) {
+        let heard = self.heard.clone();
+        tokio::task::spawn_blocking(move || {
+            process::end_all(|pid| std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| belongs_to(&text, attempt)));
+            let _ = heard.send(Heard::Swept(attempt));
+        });
+    }
+
+    /// Nothing of it runs any more: looks at all its output once again.
+    fn finish(&mut self, attempt: AttemptUid) {
+        self.watch.remove(attempt);
+        let Some(part) = self.parts.get_mut(&attempt) else { return };
+        let Some(mut shipper) = part.shipper.take() else {
+            part.finished = true;
+            return;
+        };
+        if shipper.to_verify() > LONG {
+            let heard = self.heard.clone();
+            tokio::task::spawn_blocking(move || {
+                shipper.finish();
+                let _ = heard.send(Heard::Finished(attempt, Box::new(shipper)));
+            });
+        } else {
+            shipper.finish();
+            part.shipper = Some(shipper);
+            part.finished = true;
+        }
+        self.tell_notices();
+    }
+
+    fn forget(&mut self, attempt: AttemptUid, is_idle: bool) {
+        self.watch.remove(attempt);
+        let Some(part) = self.parts.remove(&attempt) else { return };
+        if let (Some(parent), Some(name)) = (part.path.parent(), part.path.file_name())
+            && let Err(error) = open_trusted(parent).and_then(|parent| remove_tree(parent.as_fd(), name))
+        {
+            tracing::warn!(%attempt, %error, "the folder of a part cannot be removed");
+        }
+        // Where another job comes at once, its supervisor does it.
+        if is_idle {
+            self.removing += 1;
+            let (jobs, heard) = (self.starter.roots.jobs.clone(), self.heard.clone());
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = open_trusted(&jobs).and_then(|jobs| remove_contents(jobs.as_fd())) {
+                    tracing::warn!(%error, "temporary folders of jobs cannot be removed");
+                }
+                let _ = heard.send(Heard::Removed);
+            });
+        }
+    }
+
+    /// Looks at what was written since it did so last.
+    pub(super) fn look(&mut self) {
+        for (attempt, change) in self.watch.drain() {
+            let shipper = self.parts.get_mut(&attempt).and_then(|part| part.shipper.as_mut());
+            if let Some(shipper) = shipper {
+                shipper.look_at(change, &mut self.watch);
+            }
+        }
+        for part in self.parts.values_mut().filter(|part| part.is_to_be_watched()) {
+            if let Some(shipper) = &mut part.shipper {
+                part.watched = true;
+                shipper.look_at_all(Some(&mut self.watch));
+            }
+        }
+        self.tell_notices();
+    }
+
+    /// Whether there are folders that are not watched yet.
+    pub(super) fn is_to_look(&self) -> bool {
+        self.parts.values().any(Part::is_to_be_watched)
+    }
+
+    fn tell_notices(&mut self) {
+        for (attempt, part) in &mut self.parts {
+            let notice = part.shipper.as_mut().and_then(Shipper::take_notice);
+            if let (Some(notice), Some((place, name))) = (notice, &part.log) {
+                let now = SystemClock.now().format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
+                let line = format!("{now} output: {notice}\n");
+                if let Err(error) = add_to_log(place, name, &line) {
+                    tracing::warn!(%attempt, %error, notice, "the job's log cannot be written");
+                } else if let Some(shipper) = &mut part.shipper {
+                    shipper.look_at_name(STANDARD, name);
+                }
+            }
+        }
+    }
+
+    /// Ends by force what is overdue. Answers when the next is.
+    pub(super) fn end_overdue(&mut self, now: Instant) -> Option<Instant> {
+        for (attempt, part) in &mut self.parts {
+            if let Some(running) = part.running.as_ref().filter(|_| part.kill_at.is_some_and(|at| at <= now)) {
+                tracing::warn!(%attempt, "a supervisor does not stop in time: it is ended by force");
+                part.kill_at = None;
+                if let Err(error) = running.kill() {
+                    tracing::error!(%attempt, %error, "a supervisor cannot be ended");
+                }
+            }
+        }
+        self.parts.values().filter_map(|part| part.kill_at).min()
+    }
+}
+
+impl Part {
+    fn is_to_be_watched(&self) -> bool {
+        !self.watched && self.end.is_none() && self.prepared && self.shipper.as_ref().is_some_and(Shipper::has_directories)
+    }
+}
+
+fn attempt_of(path: &Path) -> Option<AttemptUid> {
+    uuid::Uuid::try_parse(path.file_name()?.to_str()?).ok().map(AttemptUid)
+}

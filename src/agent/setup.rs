@@ -1,0 +1,191 @@
+//! The node's setup: the setup task, once a boot.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use crate::agent::beneath::{open_file, open_folder, open_trusted, remove_tree};
+use crate::agent::layout::{self, FileNames, Place};
+use crate::agent::part::{Happening, Running};
+use crate::agent::protocol::SetupTask;
+use crate::agent::record::{Folder, Record, find_private, write_private};
+use crate::agent::start::Starter;
+use crate::domain::attempt::End;
+use crate::domain::machine::Setup as State;
+use crate::domain::resource::EntityError;
+
+/// The code of a node's error where its setup task failed.
+const FAILED: &str = "NodeSetupFailed";
+
+/// Most bytes, and lines, of what the task wrote last that are told with its failure.
+const EVIDENCE: (u64, usize) = (2_048, 10);
+
+const FOLDER: &str = "setup";
+const BOOT: &str = "setup-boot.json";
+
+/// The setup of this boot.
+pub(super) struct Setup {
+    state: State,
+    path: PathBuf,
+    boot_path: PathBuf,
+    running: Option<Running>,
+    began: bool,
+}
+
+impl Setup {
+    /// The setup as an earlier agent left it. `running` is its supervisor, where there is one.
+    ///
+    /// # Errors
+    /// The agent's own folder cannot be written.
+    pub(super) fn recover(state_dir: &Path, boot_id: &str, running: Option<Running>) -> io::Result<Setup> {
+        let path = state_dir.join(FOLDER);
+        let mut setup = Setup { state: State::Pending, boot_path: state_dir.join(BOOT), began: path.exists(), running, path };
+        let same_boot = find_private::<String>(&setup.boot_path).is_some_and(|boot| boot == boot_id);
+        if setup.began && !same_boot && setup.running.is_none() {
+            remove_tree(open_trusted(state_dir)?.as_fd(), FOLDER.as_ref())?;
+            setup.began = false;
+        }
+        Ok(setup)
+    }
+
+    /// The folder of the setup task's supervisor.
+    pub(super) fn path(state_dir: &Path) -> PathBuf {
+        state_dir.join(FOLDER)
+    }
+
+    /// How far it is.
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Its supervisor.
+    pub(super) fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    /// Does what is wanted, once.
+    pub(super) fn want(&mut self, task: Option<&SetupTask>, starter: &Starter) -> io::Result<()> {
+        if self.state != State::Pending || self.running.is_some() {
+            return Ok(());
+        }
+        let Some(task) = task else {
+            self.state = State::Done;
+            return Ok(());
+        };
+        if self.began {
+            // It is not running: either it ended, or it never began, or it was lost.
+            let folder = Folder::open(&self.path)?;
+            match folder.find_record() {
+                Some(Record { end: Some(end), .. }) => self.ended(&end, Some(task), starter),
+                _ if folder.take_ticket()? => {
+                    let parent = self.path.parent().unwrap_or(&self.path);
+                    remove_tree(open_trusted(parent)?.as_fd(), FOLDER.as_ref())?;
+                    self.began = false;
+                }
+                _ => self.lost(),
+            }
+            if self.began {
+                return Ok(());
+            }
+        }
+        match layout::setup(&starter.roots, task, &starter.bootstrap.node_id) {
+            Err(mut error) => {
+                error.code = FAILED.into();
+                self.state = State::Failed(error.with_detail("nodeId", starter.bootstrap.node_id.clone()));
+            }
+            Ok((place, files, variables)) => {
+                write_private(&self.boot_path, &starter.boot_id)?;
+                Folder::create(&self.path)?;
+                self.began = true;
+                let work = starter.setup_work(task, place, files, &variables);
+                self.running = Some(Running::start(&self.path, &work)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what happened to its supervisor. `task` is known once the server has said it.
+    pub(super) fn happened(&mut self, happening: Happening, task: Option<&SetupTask>, starter: &Starter) {
+        let gone = happening == Happening::Gone;
+        let end = match happening {
+            Happening::Record(record) => record.end,
+            Happening::Gone => {
+                Folder::open(&self.path).ok().and_then(|folder| folder.find_record()).and_then(|record| record.end)
+            }
+        };
+        if gone && let Some(running) = self.running.take() {
+            running.reap();
+        }
+        if self.state == State::Pending {
+            match end {
+                Some(end) => self.ended(&end, task, starter),
+                None if gone => self.lost(),
+                None => {}
+            }
+        }
+    }
+
+    fn lost(&mut self) {
+        self.state = State::Failed(EntityError::new(FAILED, "The setup task was ended from outside before it was done."));
+    }
+
+    fn ended(&mut self, end: &End, task: Option<&SetupTask>, starter: &Starter) {
+        let node_id = &starter.bootstrap.node_id;
+        let error = match end {
+            End::Exited { code: 0 } => {
+                self.state = State::Done;
+                return;
+            }
+            End::Exited { code } => {
+                EntityError::new(FAILED, format!("The setup task of node {node_id} ended with exit code {code}."))
+                    .with_detail("exitCode", code.to_string())
+            }
+            End::SetupFailed { error } => EntityError { code: FAILED.into(), ..error.clone() },
+            _ => EntityError::new(FAILED, "The setup task was ended from outside before it was done."),
+        };
+        let mut error = error.with_detail("nodeId", node_id.clone());
+        if let Some(task) = task
+            && let Ok((place, files, _)) = layout::setup(&starter.roots, task, node_id)
+        {
+            error = with_evidence(error, task, &place, &files);
+        }
+        self.state = State::Failed(error);
+    }
+}
+
+/// The error with the path of the log and the last lines that the task wrote, without its secrets.
+fn with_evidence(error: EntityError, task: &SetupTask, place: &Place, files: &FileNames) -> EntityError {
+    let Some((stdout, stderr)) = &files.command else { return error };
+    let mut error = error.with_detail("log", place.path().join(stderr).display().to_string());
+    for (what, name) in [("stderr", stderr), ("stdout", stdout)] {
+        if let Ok(text) = last_lines(place, name)
+            && !text.is_empty()
+        {
+            error = error.with_detail(what, without_secrets(text, task));
+            break;
+        }
+    }
+    error
+}
+
+fn last_lines(place: &Place, name: &str) -> io::Result<String> {
+    let root = open_trusted(&place.root)?;
+    let mut file = open_file(open_folder(root.as_fd(), &place.below)?.as_fd(), Path::new(name))?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(EVIDENCE.0)))?;
+    let mut bytes = Vec::new();
+    file.take(EVIDENCE.0).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines: VecDeque<&str> = text.lines().collect();
+    while lines.len() > EVIDENCE.1 {
+        lines.pop_front();
+    }
+    Ok(lines.into_iter().collect::<Vec<_>>().join("\n"))
+}
+
+/// Values of the task's variables are taken out: which of them are secret is not known here.
+fn without_secrets(text: String, task: &SetupTask) -> String {
+    let long = task.environment.iter().filter(|variable| variable.value.len() >= 4);
+    long.fold(text, |text, variable| text.replace(&variable.value, "***"))
+}

@@ -1,0 +1,59 @@
+//! What a supervisor is handed: everything that it needs to know, so that it asks nobody.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::isolate::Rights;
+use crate::agent::layout::{FileNames, Place, Variables};
+use crate::domain::bootstrap::{Isolation, JobUser};
+
+/// One thing to run, from folders to end. Holds secrets.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Work {
+    /// What it is called in the log.
+    pub(super) title: String,
+    /// The node's id.
+    pub(super) node_id: String,
+    /// What separates this node from others: whether the supervisor is the first process of a namespace.
+    pub(super) isolation: Isolation,
+    /// What it runs with.
+    pub(super) rights: Rights,
+    /// Whom it runs as; `None` for whoever the supervisor is.
+    pub(super) user: Option<JobUser>,
+    /// Folders and files that are not there for what is run.
+    pub(super) hidden: Vec<PathBuf>,
+    /// Control groups to be in.
+    pub(super) groups: Vec<PathBuf>,
+    /// Where it runs.
+    pub(super) directory: PathBuf,
+    /// Its environment, whole.
+    pub(super) environment: Variables,
+    /// Where its output goes.
+    pub(super) standard: Place,
+    /// Files there.
+    pub(super) files: FileNames,
+    /// Folders of a job; `None` for a setup task.
+    pub(super) job: Option<JobFolders>,
+    /// Run first, on every node.
+    pub(super) preparation: Option<String>,
+    /// Run then.
+    pub(super) command: Option<String>,
+    /// Whether the command may start without being told.
+    pub(super) released: bool,
+}
+
+/// Folders that are made for a job.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct JobFolders {
+    /// Counts the attempts of the job, from 1.
+    pub(super) number: i32,
+    /// The job's temporary folder. All else below its root goes.
+    pub(super) temp: Place,
+    /// Output directories.
+    pub(super) outputs: Vec<Place>,
+    /// The job's own folders, which hold them: what an earlier attempt left in them is put aside.
+    pub(super) own: Vec<Place>,
+    /// The content of the host file.
+    pub(super) host_file: String,
+}

@@ -31,7 +31,6 @@ use crate::postgres::empty_database;
 pub(crate) struct Bed {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
-    pub(crate) store: Store,
     pub(crate) rows: SealedRows,
     pub(crate) service: Service,
     pub(crate) wake: Wake,
@@ -79,8 +78,8 @@ impl Bed {
         let caller = Caller { principal: PrincipalId(Uuid::new_v4()), tenant, client_id: "tester".into() };
         let rows = store.rows(sealer());
         let lease = rows.take_lease("test", Uuid::new_v4(), Duration::from_secs(600)).await.expect("asks").expect("free");
-        let service = service(store.clone(), clock.clone(), wake.clone());
-        let bed = Bed { url, pool, store, rows, service, wake, clock, caller, subscription, lease };
+        let service = service(store, clock.clone(), wake.clone());
+        let bed = Bed { url, pool, rows, service, wake, clock, caller, subscription, lease };
         bed.service.put_group(&bed.caller, &bed.group(), "eastus".into(), None, None).await.expect("a group");
         bed.service.put_workspace(&bed.caller, &bed.workspace(), "eastus".into(), None).await.expect("a workspace");
         bed.service.put_experiment(&bed.caller, &bed.experiment()).await.expect("an experiment");
@@ -155,6 +154,14 @@ impl Bed {
 
     pub(crate) async fn apply(&self, changes: &[Change]) -> Applied {
         self.rows.apply(&self.lease, changes).await.expect("applies")
+    }
+
+    /// Applies one change after whoever else runs has had its turn.
+    pub(crate) async fn rows_apply(&self, change: &Change) -> Applied {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        self.apply(std::slice::from_ref(change)).await
     }
 
     /// The change that asks for a machine of `cluster`, with the token `token-{ordinal}`.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+mod agents;
 mod auth;
 mod bed;
 mod cases;
@@ -12,4 +13,6 @@ mod layering;
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod proxy;
+mod service;
 mod store;

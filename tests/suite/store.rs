@@ -95,7 +95,7 @@ async fn a_machine_is_asked_for_with_a_token_that_the_database_does_not_show() {
         problem: EntityError::new("Quota", "no more"),
         retry_at: bed.now(),
     };
-    assert_eq!(bed.apply(&[not_made.clone()]).await, Applied::All);
+    assert_eq!(bed.apply(std::slice::from_ref(&not_made)).await, Applied::All);
     assert_eq!(bed.apply(&[not_made]).await, Applied::Stale, "its revision was counted up");
     let machine = bed.snapshot().await.machines.remove(0);
     assert_eq!((machine.state, machine.ensure_failures), (MachineState::Asked, 1));
@@ -202,7 +202,7 @@ async fn a_gang_is_released_and_stopped_once() {
     let attempt = bed.snapshot().await.attempts.remove(0);
     assert_eq!(attempt.state, AttemptState::Placed);
     let release = Change::Release { uid, revision: attempt.revision, at: bed.now() };
-    assert_eq!(bed.apply(&[release.clone()]).await, Applied::All);
+    assert_eq!(bed.apply(std::slice::from_ref(&release)).await, Applied::All);
     assert_eq!(bed.apply(&[release]).await, Applied::Stale);
     assert_eq!(bed.count(desired).await, before + 2, "both nodes should be something else");
     let attempt = bed.snapshot().await.attempts.remove(0);

@@ -14,7 +14,6 @@ use crate::error::{Error, ErrorCode};
 use crate::id::MachineUid;
 use crate::service::Service;
 use crate::store::machine::{self, Reported};
-use crate::store::{StoreError, append_output};
 use crate::wake::Topic;
 
 impl Service {
@@ -40,7 +39,10 @@ impl Service {
         let mut numbers = self.inner.waiters.wait(machine);
         let desired = match machine::report(self.pool(), machine, &report, &pieces, self.now()).await? {
             Reported::Stranger => return Err(refused()),
-            Reported::Taken { changed, desired } => {
+            Reported::Taken { changed, desired, unused } => {
+                if !unused.is_empty() {
+                    self.output.discard(unused).await;
+                }
                 if changed {
                     self.inner.wake.changed(Topic::Reconcile);
                 }
@@ -83,10 +85,10 @@ impl Service {
             // The bytes first: what the row names exists.
             self.output.keep(&piece.object_name(), data).await?;
         }
-        let mut tx = self.pool().begin().await.map_err(StoreError::from)?;
-        let unneeded = append_output(&mut tx, std::slice::from_ref(&piece)).await?;
-        tx.commit().await.map_err(StoreError::from)?;
-        self.output.discard(unneeded).await;
+        let unused = self.inner.store.append_output(std::slice::from_ref(&piece)).await?;
+        if !unused.is_empty() {
+            self.output.discard(unused).await;
+        }
         Ok(())
     }
 }

@@ -21,6 +21,8 @@ pub(crate) enum Reported {
         changed: bool,
         /// The number of what the node should be.
         desired: i64,
+        /// Objects of the archive that nothing refers to any more.
+        unused: Vec<String>,
     },
     /// The machine is gone, in quarantine, or was never joined: its credential is worth nothing any more.
     Stranger,
@@ -43,7 +45,7 @@ pub(crate) async fn report(
     let mut connection = pool.acquire().await?;
     for _ in 0..TRIES {
         let Some(seen) = see(&mut connection, machine).await? else { return Ok(Reported::Stranger) };
-        let unchanged = Reported::Taken { changed: false, desired: seen.desired };
+        let unchanged = Reported::Taken { changed: false, desired: seen.desired, unused: Vec::new() };
         let Judged::Taken(changes) = judge(&seen.record, report) else { return Ok(unchanged) };
         // Only what the node's living attempts write is kept.
         let own: Vec<OutputPiece> =
@@ -55,19 +57,19 @@ pub(crate) async fn report(
             return Ok(unchanged);
         }
         let changed = changes.setup.is_some() || !changes.moved.is_empty();
-        let taken = Reported::Taken { changed, desired: seen.desired };
+        let taken = |unused| Reported::Taken { changed, desired: seen.desired, unused };
         if own.is_empty() {
             // One statement is a transaction by itself.
             if write(&mut connection, machine, &seen.record, report.seq, &changes, at).await? {
-                return Ok(taken);
+                return Ok(taken(Vec::new()));
             }
             continue;
         }
         let mut tx = sqlx::Connection::begin(&mut *connection).await?;
-        append_output(&mut tx, &own).await?;
+        let unused = append_output(&mut tx, &own).await?;
         if write(&mut tx, machine, &seen.record, report.seq, &changes, at).await? {
             tx.commit().await?;
-            return Ok(taken);
+            return Ok(taken(unused));
         }
         tx.rollback().await?;
     }

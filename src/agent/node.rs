@@ -3,6 +3,7 @@
 //! In: the desired state, and what supervisors and the kernel say. Out: processes that run or end, and what is known of each part.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::agent::beneath::{open_trusted, remove_contents, remove_tree};
+use crate::agent::beneath::{open_folder, open_trusted, remove_contents, remove_tree};
 use crate::agent::decide::{Action, Local, Said, decide};
 use crate::agent::layout::{self, Place, Rank, STANDARD};
 use crate::agent::part::{Happening, Running, find_running};
@@ -34,6 +35,9 @@ const PARTS: &str = "assignments";
 
 /// In a part's folder: [`Plan`].
 const PLAN: &str = "plan.json";
+
+/// Begins the name of a part's folder that is being removed.
+const REMOVED: &str = "removed-";
 
 /// A supervisor that has not ended this long after its grace is ended by force.
 const OVERDUE: Duration = Duration::from_secs(10);
@@ -60,6 +64,8 @@ pub(super) enum Heard {
 struct Plan {
     shipped: Vec<Shipped>,
     log: (Place, String),
+    /// The job's own folders on this node's disk: what is in them is with the server in the end.
+    local: Vec<Place>,
 }
 
 /// One part.
@@ -76,6 +82,8 @@ pub(super) struct Part {
     /// Whether they are watched.
     watched: bool,
     log: Option<(Place, String)>,
+    /// Folders that go with it.
+    local: Vec<Place>,
     /// How it ended, once nothing of it runs.
     end: Option<End>,
     /// Whether all its output is known.
@@ -96,6 +104,7 @@ impl Part {
             prepared: false,
             watched: false,
             log: None,
+            local: Vec::new(),
             end: None,
             finished: false,
             running_since: None,
@@ -173,7 +182,10 @@ impl Node {
         let mut folders = Vec::new();
         for entry in std::fs::read_dir(&parts_dir)? {
             let path = entry?.path();
-            let Some(attempt) = attempt_of(&path) else { continue };
+            let Some(attempt) = attempt_of(&path) else {
+                remove_tree(open_trusted(&parts_dir)?.as_fd(), path.file_name().unwrap_or_default())?;
+                continue;
+            };
             if Folder::open(&path)?.take_ticket()? {
                 tracing::info!(%attempt, "an earlier agent did not get so far as to start it");
                 remove_tree(open_trusted(&parts_dir)?.as_fd(), path.file_name().unwrap_or_default())?;
@@ -215,7 +227,9 @@ impl Node {
         let plan: Option<Plan> = folder.find_json(PLAN);
         let mut part = Part::new(path);
         part.shipper = Some(Shipper::new(attempt, plan.iter().flat_map(|plan| plan.shipped.clone()).collect(), Some(&folder)));
-        part.log = plan.map(|plan| plan.log);
+        if let Some(plan) = plan {
+            (part.log, part.local) = (Some(plan.log), plan.local);
+        }
         match folder.find_record() {
             Some(record) => part.heard(record),
             // Torn or gone. It runs, or it ran: it may have begun, and that is all that counts.
@@ -344,7 +358,11 @@ impl Node {
         let places = std::iter::once((STANDARD.to_owned(), &layout.standard))
             .chain(layout.outputs.iter().map(|(id, place)| (id.clone(), place)));
         let shipped = places.filter(|(_, place)| !place.kept_by_server).map(|(id, place)| Shipped { id, place: place.clone() });
-        let plan = Plan { shipped: shipped.collect(), log: (layout.standard.clone(), layout.files.log.clone()) };
+        let plan = Plan {
+            shipped: shipped.collect(),
+            log: (layout.standard.clone(), layout.files.log.clone()),
+            local: layout.own.iter().filter(|place| !place.kept_by_server).cloned().collect(),
+        };
         let work = self.starter.job_work(assignment, layout, &variables);
         let started = Folder::create(&path).and_then(|folder| {
             folder.write_json(PLAN, &plan)?;
@@ -355,7 +373,7 @@ impl Node {
                 let mut part = Part::new(path);
                 part.said = if assignment.step == Step::Run { Said::Run } else { Said::Nothing };
                 part.shipper = Some(Shipper::new(attempt, plan.shipped, Some(&folder)));
-                part.log = Some(plan.log);
+                (part.log, part.local) = (Some(plan.log), plan.local);
                 if let Err(error) = self.adopt(attempt, part, running) {
                     tracing::error!(%attempt, %error, "a supervisor cannot be watched");
                 }
@@ -451,22 +469,26 @@ impl Node {
     fn forget(&mut self, attempt: AttemptUid, is_idle: bool) {
         self.watch.remove(attempt);
         let Some(part) = self.parts.remove(&attempt) else { return };
-        if let (Some(parent), Some(name)) = (part.path.parent(), part.path.file_name())
-            && let Err(error) = open_trusted(parent).and_then(|parent| remove_tree(parent.as_fd(), name))
-        {
+        if let Err(error) = remove_folder(&part.path) {
             tracing::warn!(%attempt, %error, "the folder of a part cannot be removed");
         }
-        // Where another job comes at once, its supervisor does it.
-        if is_idle {
-            self.removing += 1;
-            let (jobs, heard) = (self.starter.roots.jobs.clone(), self.heard.clone());
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = open_trusted(&jobs).and_then(|jobs| remove_contents(jobs.as_fd())) {
-                    tracing::warn!(%error, "temporary folders of jobs cannot be removed");
-                }
-                let _ = heard.send(Heard::Removed);
-            });
+        // Temporary folders: where another job comes at once, its supervisor removes them.
+        let jobs = is_idle.then(|| self.starter.roots.jobs.clone());
+        let local: Vec<Place> = part.local.into_iter().filter(|place| place.root != self.starter.roots.jobs).collect();
+        if jobs.is_none() && local.is_empty() {
+            return;
         }
+        self.removing += 1;
+        let heard = self.heard.clone();
+        tokio::task::spawn_blocking(move || {
+            let temporary = jobs.map(|jobs| open_trusted(&jobs).and_then(|jobs| remove_contents(jobs.as_fd())));
+            for removed in local.iter().map(remove_place).chain(temporary) {
+                if let Err(error) = removed {
+                    tracing::warn!(%attempt, %error, "folders of a job cannot be removed");
+                }
+            }
+            let _ = heard.send(Heard::Removed);
+        });
     }
 
     /// Looks at what was written since it did so last.
@@ -524,6 +546,31 @@ impl Node {
 impl Part {
     fn is_to_be_watched(&self) -> bool {
         !self.watched && self.end.is_none() && self.prepared && self.shipper.as_ref().is_some_and(Shipper::has_directories)
+    }
+}
+
+/// Removes the folder of a part: all of it, or it is there as it was for the next agent to see.
+fn remove_folder(path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let mut aside = OsString::from(REMOVED);
+    aside.push(name);
+    let parent = open_trusted(parent)?;
+    match rustix::fs::renameat(&parent, name, &parent, &aside) {
+        Ok(()) => remove_tree(parent.as_fd(), &aside),
+        // A part of which nothing ever ran has none.
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes the folder that a place is.
+fn remove_place(place: &Place) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (place.below.parent(), place.below.file_name()) else { return Ok(()) };
+    let root = open_trusted(&place.root)?;
+    match open_folder(root.as_fd(), parent) {
+        Ok(parent) => remove_tree(parent.as_fd(), name),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

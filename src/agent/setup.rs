@@ -66,13 +66,20 @@ impl Setup {
 
     /// Does what is wanted, once.
     pub(super) fn want(&mut self, task: Option<&SetupTask>, starter: &Starter) -> io::Result<()> {
-        if self.state != State::Pending || self.running.is_some() {
+        if self.state != State::Pending {
             return Ok(());
         }
         let Some(task) = task else {
             self.state = State::Done;
             return Ok(());
         };
+        if self.running.is_some() {
+            // An earlier agent may have started it, and it may have ended while what it started in the background goes on.
+            if let Some(end) = Folder::open(&self.path)?.find_record().and_then(|record| record.end) {
+                self.ended(&end, Some(task), starter);
+            }
+            return Ok(());
+        }
         if self.began {
             // It is not running: either it ended, or it never began, or it was lost.
             let folder = Folder::open(&self.path)?;

@@ -53,15 +53,12 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
         // A later agent decided that this one never began.
         return Ok(());
     }
-    let mut mask = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        mask.add(signal);
-    }
-    mask.thread_block()?;
+    let ends = SigSet::from(Signal::SIGCHLD);
+    ends.thread_block()?;
     let mut supervisor = Supervisor {
         control: folder.control()?,
         events: folder.events()?,
-        signals: SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+        signals: SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
         owner: work.user.as_ref().map(|user| (user.uid, user.gid)),
         work,
         folder,
@@ -214,8 +211,15 @@ impl Supervisor {
         };
         let output = (open(&names.0)?, open(&names.1)?);
         let work = &self.work;
-        let main = start_shell(line, &work.directory, &work.environment, work.user.as_ref(), output)
-            .map_err(|error| Failure { doing: "start the shell".into(), error })?;
+        // What is started begins with the signals that are held back here. One that is missed meanwhile is of a child that is reaped
+        // below, before anything is waited for.
+        let ends = SigSet::from(Signal::SIGCHLD);
+        let started = ends
+            .thread_unblock()
+            .map_err(io::Error::from)
+            .and_then(|()| start_shell(line, &work.directory, &work.environment, work.user.as_ref(), output));
+        let blocked = ends.thread_block().map_err(io::Error::from);
+        let main = blocked.and(started).map_err(|error| Failure { doing: "start the shell".into(), error })?;
         if what == What::Command {
             self.begin();
         }
@@ -267,12 +271,7 @@ impl Supervisor {
         let mut on = [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
         let time = time.and_then(|time| Timespec::try_from(time).ok());
         let _ = poll(&mut on, time.as_ref());
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            // Someone of this host asks politely: the same as a stop without grace.
-            if signal.ssi_signo != Signal::SIGCHLD as u32 {
-                self.stop.get_or_insert_with(Instant::now);
-            }
-        }
+        while let Ok(Some(_)) = self.signals.read_signal() {}
         self.listen();
     }
 

@@ -2,8 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
-mod agents;
 mod agent;
+mod agents;
 mod auth;
 mod bed;
 mod cases;

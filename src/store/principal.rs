@@ -166,8 +166,8 @@ impl Store {
             return found.ok_or_else(|| StoreError::unreadable("installation", "it was removed while it was read"));
         }
         sqlx::query!(
-            "insert into batchyard.subscription (id, tenant_id, display_name, created_at)
-            values ($1, $2, 'batchyard', $3)",
+            "insert into batchyard.subscription (id, tenant_id, display_name, registered_at, created_at)
+            values ($1, $2, 'batchyard', $3, $3)",
             ids.subscription.0,
             ids.tenant.0,
             now,

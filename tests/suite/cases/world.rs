@@ -121,12 +121,6 @@ impl World {
             .await
             .expect("inserts");
         }
-        sqlx::query("update batchyard.subscription set registered_at = now() where id = $1")
-            .bind(installation.subscription.0)
-            .execute(&pool)
-            .await
-            .expect("registers");
-
         let owner_secret = installation.client_secret.clone().expect("a fresh secret").0.clone();
         let mut secrets = BTreeMap::from([("owner", (installation.client_id.clone(), owner_secret))]);
         let scope = |id: SubscriptionId| format!("/subscriptions/{id}");

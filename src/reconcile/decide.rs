@@ -1,5 +1,7 @@
 //! The whole of one pass, in the order in which later decisions need earlier ones.
 
+use crate::domain::machine::{Machine, MachineState};
+use crate::domain::snapshot::{Change, ClusterRow};
 use crate::reconcile::draft::Draft;
 use crate::reconcile::mint::{Entropy, Mint};
 use crate::reconcile::plan::{Plan, Reason};
@@ -43,5 +45,37 @@ pub fn decide(world: &World<'_>, entropy: &dyn Entropy) -> Plan {
     if let Some(until) = world.memory.aside_until(world.now) {
         draft.look_again(until);
     }
+    draft.plan.goes_on = goes_on(world, &draft.plan);
     draft.plan
+}
+
+/// Whether what a plan writes leads on without anybody else's doing. What jobs on an untroubled cluster do does not: then one
+/// reading of the rows is spared for each.
+fn goes_on(world: &World<'_>, plan: &Plan) -> bool {
+    let queue = usize::try_from(world.limits.queue).unwrap_or(usize::MAX);
+    // More may wait than was read.
+    let is_cut = |cluster: &ClusterRow| world.queue(cluster.uid).len() >= queue;
+    let leads_on = |change: &Change| match change {
+        Change::Place { .. }
+        | Change::Release { .. }
+        | Change::StopAttempt { .. }
+        | Change::MachineNotMade { .. }
+        | Change::MachineUnusable { .. }
+        | Change::ClusterStatus { .. }
+        | Change::FinishOperations { .. } => false,
+        Change::JobStatus { status, .. } => !status.phase.is_final(),
+        // A node that waited for it to end may go now.
+        Change::EndAttempt { uid, .. } => world.attempts.get(uid).is_none_or(|attempt| {
+            let stays = |machine: &&Machine| machine.state == MachineState::Ready;
+            attempt.assignments.iter().any(|part| world.machines.get(&part.machine).copied().filter(stays).is_none())
+        }),
+        Change::AskMachine { .. }
+        | Change::MachinePresent { .. }
+        | Change::MachineReady { .. }
+        | Change::MachineLeaving { .. }
+        | Change::MachineGone { .. }
+        | Change::LosePart { .. }
+        | Change::Remove { .. } => true,
+    };
+    plan.groups.iter().flat_map(|group| &group.changes).any(leads_on) || world.clusters.values().any(|cluster| is_cut(cluster))
 }

@@ -15,6 +15,8 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// What the driver is asked, each from a row that was committed when the plan was made.
     pub effects: Vec<Effect>,
+    /// Whether more can be decided as soon as this is written. Where it is wrong, the next tick finds what is missing.
+    pub goes_on: bool,
     /// When time alone changes what would be decided, if it does.
     pub look_again: Option<Timestamp>,
     /// Clusters that lost a machine which nobody had asked to go, once for each machine: the budget of repairs counts them.

@@ -249,18 +249,22 @@ impl Reconciler {
             }
             leader.reasons.clone_from(&plan.reasons);
         }
-        let wrote = !plan.groups.is_empty();
-        if wrote && let Err(next) = self.write(leader, &plan, now).await {
-            return next;
+        let mut all = true;
+        if !plan.groups.is_empty() {
+            match self.write(leader, &plan, now).await {
+                Ok(written) => all = written == plan.groups.len(),
+                Err(next) => return next,
+            }
         }
         self.ask_driver(leader, plan.effects);
-        if wrote { Next::Again } else { Next::Wait(plan.look_again) }
+        // What is cut off a plan, and what follows from it, is decided from the rows as they are then.
+        if !all || !plan.groups.is_empty() && plan.goes_on { Next::Again } else { Next::Wait(plan.look_again) }
     }
 
-    /// Writes a plan's changes. An error says what follows instead of going on.
-    async fn write(&self, leader: &mut Leader, plan: &Plan, now: Timestamp) -> Result<(), Next> {
+    /// Writes a plan's changes, as far as they fit into one commit; answers how many groups did. An error says what follows
+    /// instead of going on.
+    async fn write(&self, leader: &mut Leader, plan: &Plan, now: Timestamp) -> Result<usize, Next> {
         let mut changes = Vec::new();
-        let mut losses = plan.losses.iter();
         let mut taken = 0;
         for group in &plan.groups {
             if !changes.is_empty() && changes.len() + group.changes.len() > self.parts.limits.changes {
@@ -276,8 +280,8 @@ impl Reconciler {
                     leader.memory.took(group.about);
                 }
                 self.written(leader, &changes);
-                losses.by_ref().for_each(|cluster| leader.memory.lost(*cluster, now));
-                Ok(())
+                plan.losses.iter().for_each(|cluster| leader.memory.lost(*cluster, now));
+                Ok(taken)
             }
             Ok(Applied::LeaseLost) => Err(Next::Lost),
             Ok(Applied::Stale) => {

@@ -51,7 +51,13 @@ fn draw_mix(shared: &Shared) -> Mix {
 /// Runs a seed.
 pub(crate) fn run(seed: u64, canary: Option<Canary>, logging: bool) -> Outcome {
     let shared = Shared::new(seed);
-    let mix = draw_mix(&shared);
+    let mut mix = draw_mix(&shared);
+    // What brings a mistake out is made likelier, so that finding it takes seconds.
+    match canary {
+        Some(Canary::NoRevisions) => mix.slow = 400,
+        Some(Canary::NoTick) => mix.chaos = false,
+        _ => {}
+    }
     let world = World::new(shared.clone(), mix, canary, logging);
     world.log(|| format!("{:?}", world.mix));
     let mut executor = Executor::new(shared.clone());

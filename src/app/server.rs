@@ -38,6 +38,9 @@ const AGENT_DRAIN: Duration = Duration::from_secs(1);
 /// Time that background work has to come to its end.
 const WORK_DRAIN: Duration = Duration::from_secs(5);
 
+/// Time that the last statements have.
+const CLOSE: Duration = Duration::from_secs(1);
+
 /// A running server.
 pub(super) struct Server {
     /// Who owns it first.
@@ -48,6 +51,7 @@ pub(super) struct Server {
     pub(super) authority: Option<PathBuf>,
     /// What separates nodes, where there is a driver.
     pub(super) isolation: Option<String>,
+    store: Store,
     drain: Duration,
     edge: Tasks,
     agents: Tasks,
@@ -154,7 +158,7 @@ impl Server {
             }
         }
         let drain = config.limits.drain.0;
-        Ok(Server { installation, auth, authority, isolation, drain, edge, agents, work, _socket: socket })
+        Ok(Server { installation, auth, authority, isolation, store, drain, edge, agents, work, _socket: socket })
     }
 
     /// Takes no more connections, answers what is in flight, then ends the work behind: the lease is given back, so that another server
@@ -167,6 +171,7 @@ impl Server {
         if !self.work.stop(WORK_DRAIN).await {
             tracing::warn!("some work did not end in time; the next server goes on from the rows");
         }
+        let _ = tokio::time::timeout(CLOSE, self.store.close()).await;
     }
 }
 

@@ -1,0 +1,199 @@
+//! Servers of the real binary.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use notify::{RecursiveMode, Watcher};
+
+use crate::harness::api::Api;
+use crate::harness::guard::Guard;
+use crate::harness::wait::PATIENCE;
+
+/// How a server is started.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Lines of its configuration file beside those that every test has.
+    pub config: String,
+    /// The database of `serve`; `None` starts `up`.
+    pub database: Option<String>,
+}
+
+/// A server and its folder. All that it started ends with it.
+pub struct Server {
+    child: Child,
+    name: String,
+    settings: Settings,
+    guard: Arc<Guard>,
+    env: BTreeMap<String, String>,
+}
+
+impl Server {
+    /// A new installation by `batchyard up`.
+    pub fn up() -> Server {
+        Server::start(Settings::default())
+    }
+
+    /// A new installation.
+    pub fn start(settings: Settings) -> Server {
+        Server::start_in(Arc::new(Guard::new()), "1", settings)
+    }
+
+    /// Another server of the installation in the folder of `guard`.
+    pub fn start_in(guard: Arc<Guard>, name: &str, settings: Settings) -> Server {
+        let child = spawn(guard.dir(), name, &settings);
+        let mut server = Server { child, name: name.to_owned(), settings, guard, env: BTreeMap::new() };
+        server.wait_for_env();
+        server
+    }
+
+    /// One installation for all tests of this process that can share it.
+    pub fn shared() -> &'static Server {
+        static SHARED: OnceLock<Server> = OnceLock::new();
+        SHARED.get_or_init(Server::up)
+    }
+
+    /// A client of this server with the first owner's token, for one test: connections belong to the test's runtime.
+    pub fn api(&self) -> Api {
+        Api::new(self.value("BATCHYARD_ENDPOINT"), self.value("BATCHYARD_SUBSCRIPTION"), self.value("BATCHYARD_TOKEN"))
+    }
+
+    /// One of the assignments of the env file.
+    pub fn value(&self, name: &str) -> &str {
+        self.env.get(name).unwrap_or_else(|| panic!("{name} is in the env file"))
+    }
+
+    /// The installation's folder.
+    pub fn dir(&self) -> &Path {
+        self.guard.dir()
+    }
+
+    /// What keeps the folder.
+    pub fn guard(&self) -> Arc<Guard> {
+        Arc::clone(&self.guard)
+    }
+
+    /// The host folder that nodes see as the share.
+    pub fn share(&self) -> PathBuf {
+        self.dir().join("share")
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_file(self.dir(), &self.name)).unwrap_or_default()
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kills");
+        self.child.wait().expect("ends");
+    }
+
+    /// Ends it as an operator would, and waits for that.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("is there");
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waits") {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "the server did not end: {}", self.tail());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again on the same folder, after it ended.
+    pub fn restart(&mut self) {
+        self.child = spawn(self.guard.dir(), &self.name, &self.settings);
+        self.wait_for_env();
+    }
+
+    /// Waits for the env file, which the server writes once its API answers.
+    fn wait_for_env(&mut self) {
+        let (tell, told) = mpsc::channel();
+        let mut watcher = notify::recommended_watcher(move |_| {
+            let _ = tell.send(());
+        })
+        .expect("watches");
+        watcher.watch(self.guard.dir(), RecursiveMode::NonRecursive).expect("watches");
+        let file = env_file(self.guard.dir(), &self.name);
+        let began = Instant::now();
+        while !file.exists() {
+            if let Some(status) = self.child.try_wait().expect("waits") {
+                panic!("the server ended with {status} (signal {:?}) before it was ready: {}", status.signal(), self.tail());
+            }
+            assert!(began.elapsed() < PATIENCE, "the server is not ready: {}", self.tail());
+            let _ = told.recv_timeout(Duration::from_millis(200));
+        }
+        self.env = std::fs::read_to_string(&file)
+            .expect("reads")
+            .lines()
+            .filter_map(|line| line.trim_start_matches("export ").split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.trim_matches(['\'', '"']).to_owned()))
+            .collect();
+    }
+
+    /// The end of its log, for a panic's text.
+    pub fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        format!("the end of its log:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("server {}: {}", self.name, self.tail());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn env_file(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("env{name}"))
+}
+
+fn log_file(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("log{name}"))
+}
+
+fn spawn(dir: &Path, name: &str, settings: &Settings) -> Child {
+    let _ = std::fs::remove_file(env_file(dir, name));
+    let config = dir.join(format!("config{name}.toml"));
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log_file(dir, name)).expect("opens");
+    std::fs::write(
+        &config,
+        format!("[limits]\nclusters = 1000\n[log]\nfilter = \"info,batchyard=debug\"\nformat = \"text\"\n{}", settings.config),
+    )
+    .expect("writes");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_batchyard"));
+    match &settings.database {
+        None => command.arg("up"),
+        Some(url) => command.arg("serve").env("DATABASE_URL", url),
+    };
+    command
+        .args(["--port", "0", "--tls-port", "0", "--config"])
+        .arg(&config)
+        .arg("--data")
+        .arg(dir.join("data"))
+        .arg("--share")
+        .arg(dir.join("share"))
+        .arg("--env-file")
+        .arg(env_file(dir, name))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the binary runs")
+}

@@ -7,9 +7,11 @@ mod agents;
 mod auth;
 mod bed;
 mod cases;
+mod e2e;
 mod edge;
 mod embedded;
 mod files;
+mod harness;
 mod layering;
 mod node;
 #[path = "../support/postgres.rs"]

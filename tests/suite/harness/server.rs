@@ -86,6 +86,27 @@ impl Server {
         self.child.id()
     }
 
+    /// The first processes of the installation's nodes: those that `batchyard node-init` became.
+    pub fn node_processes(&self) -> Vec<u32> {
+        let nodes = self.dir().join("data/nodes").display().to_string();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").expect("readable").flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words: Vec<_> = command.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+            if words.get(1).is_some_and(|word| word == "node-init") && words.get(2).is_some_and(|word| word.contains(&nodes)) {
+                found.push(pid);
+            }
+        }
+        found
+    }
+
+    /// Kills one process by its id.
+    pub fn kill_process(&self, pid: u32) {
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("is there");
+    }
+
     /// What it logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(log_file(self.dir(), &self.name)).unwrap_or_default()

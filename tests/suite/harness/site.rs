@@ -22,9 +22,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// Makes group, workspace `w` and experiment `e`.
+    /// Registers the provider, as clients do, and makes group, workspace `w` and experiment `e`.
     pub async fn new(api: Api) -> Site {
         let site = Site { api, group: format!("t{}", &Uuid::new_v4().simple().to_string()[..12]) };
+        site.api.post("providers/Microsoft.BatchAI/register").await.expect(200);
         site.api.put(&site.group_path(), &json!({ "location": "eastus" })).await.expect(201);
         site.api.put(&site.workspace(), &json!({ "location": "eastus" })).await.expect(200);
         site.api.send(Method::PUT, &site.experiment(), None).await.expect(200);
@@ -154,8 +155,7 @@ impl Site {
 
     /// What an output directory lists.
     pub async fn list(&self, job: &str, directory_id: &str, directory: &str) -> Vec<Value> {
-        let path =
-            format!("{}/listOutputFiles?outputdirectoryid={directory_id}&directory={directory}", self.job_path(job));
+        let path = format!("{}/listOutputFiles?outputdirectoryid={directory_id}&directory={directory}", self.job_path(job));
         match self.api.post(&path).await.expect(200).body["value"].take() {
             Value::Array(entries) => entries,
             other => panic!("a list has a value: {other}"),
@@ -191,6 +191,14 @@ impl Site {
     /// A job's standard output.
     pub async fn stdout(&self, job: &str) -> String {
         self.read(job, "stdouterr", "stdout.txt").await
+    }
+
+    /// A job's standard output so far; empty while there is none.
+    pub async fn find_stdout(&self, job: &str) -> String {
+        match self.find_link(job, "stdouterr", "stdout.txt").await {
+            Some(link) => self.download(&link, None).await.text(),
+            None => String::new(),
+        }
     }
 
     /// A download by its link.

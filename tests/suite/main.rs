@@ -19,3 +19,4 @@ mod postgres;
 mod proxy;
 mod service;
 mod store;
+mod survive;

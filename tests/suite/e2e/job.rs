@@ -193,6 +193,21 @@ async fn terminate_ends_queued_and_running_jobs_and_leaves_ended_ones() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_told_to_stop_may_tidy_up() {
+    let site = site().await;
+    site.cluster("c", 1).await;
+    let command = "grep SigBlk /proc/self/status; trap 'echo tidied; exit 0' TERM; echo started; while true; do sleep 0.05; done";
+    site.submit("j", "c", command, json!({})).await;
+    until("the command has started", || site.find_stdout("j"), |text| text.contains("started")).await;
+    let began = std::time::Instant::now();
+    let accepted = site.api.post(&format!("{}/terminate", site.job_path("j"))).await.expect(202);
+    site.api.finish(accepted).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "a polite job needs no force: {:?}", began.elapsed());
+    assert_eq!(error_code(&site.get_job("j").await), "JobTerminated");
+    assert_eq!(site.stdout("j").await, "SigBlk:\t0000000000000000\nstarted\ntidied\n", "signals reach the job");
+}
+
+#[tokio::test]
 async fn nothing_that_a_job_started_outlives_it() {
     let site = site().await;
     site.cluster("c", 1).await;

@@ -12,7 +12,6 @@ pub mod server;
 pub mod site;
 pub mod wait;
 
-pub use api::Api;
 pub use server::{Server, Settings};
 pub use site::Site;
 pub use wait::{until, until_within};

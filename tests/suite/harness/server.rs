@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use notify::{RecursiveMode, Watcher};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
 
 use crate::harness::api::Api;
 use crate::harness::guard::Guard;
@@ -140,12 +141,9 @@ impl Server {
 
     /// Waits for the env file, which the server writes once its API answers.
     fn wait_for_env(&mut self) {
-        let (tell, told) = mpsc::channel();
-        let mut watcher = notify::recommended_watcher(move |_| {
-            let _ = tell.send(());
-        })
-        .expect("watches");
-        watcher.watch(self.guard.dir(), RecursiveMode::NonRecursive).expect("watches");
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).expect("watches");
+        inotify::add_watch(&watch, self.guard.dir(), inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO)
+            .expect("watches");
         let file = env_file(self.guard.dir(), &self.name);
         let began = Instant::now();
         while !file.exists() {
@@ -153,7 +151,9 @@ impl Server {
                 panic!("the server ended with {status} (signal {:?}) before it was ready: {}", status.signal(), self.tail());
             }
             assert!(began.elapsed() < PATIENCE, "the server is not ready: {}", self.tail());
-            let _ = told.recv_timeout(Duration::from_millis(200));
+            // Until a file appears; now and then, to see whether the server is still there.
+            let _ = poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 }));
+            let _ = rustix::io::read(&watch, &mut [0; 4096]);
         }
         self.env = std::fs::read_to_string(&file)
             .expect("reads")

@@ -29,7 +29,7 @@ pub(super) async fn lose(connection: &mut PgConnection, changes: &[&Change]) -> 
     let written = sqlx::query_scalar!(
         r#"
         with t as (
-            select *
+            select attempt_uid, rank, end_how, why
             from unnest($1::uuid[], $2::int[], $3::jsonb[], $4::text[]) as t (attempt_uid, rank, end_how, why)
         ),
         locked as (
@@ -89,7 +89,7 @@ pub(super) async fn steer(connection: &mut PgConnection, changes: &[&Change]) ->
     let written = sqlx::query_scalar!(
         r#"
         with t as (
-            select *
+            select uid, revision, released_at, stop
             from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[]) as t (uid, revision, released_at, stop)
         ),
         locked as (
@@ -157,7 +157,7 @@ pub(super) async fn end(connection: &mut PgConnection, changes: &[&Change]) -> W
     let written = sqlx::query_scalar!(
         r#"
         with t as (
-            select *
+            select uid, revision, cause, at
             from unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) as t (uid, revision, cause, at)
         ),
         locked as (

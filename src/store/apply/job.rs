@@ -28,7 +28,7 @@ pub(super) async fn status(connection: &mut PgConnection, changes: &[&Change]) -
     let written = sqlx::query_scalar!(
         r#"
         with t as (
-            select *
+            select uid, revision, phase, status, at, what, why
             from unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::text[], $7::text[])
                 as t (uid, revision, phase, status, at, what, why)
         ),

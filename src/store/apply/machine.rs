@@ -32,7 +32,7 @@ pub(super) async fn ask(connection: &mut PgConnection, sealer: &Sealer, changes:
     let written = sqlx::query_scalar!(
         r#"
         with asked as (
-            select *
+            select uid, name, node_id, cluster_uid, ordinal, size, at, token_hash, token, revision
             from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::int[], $6::jsonb[], $7::timestamptz[], $8::bytea[],
                 $9::bytea[], $10::bigint[])
                 as t (uid, name, node_id, cluster_uid, ordinal, size, at, token_hash, token, revision)
@@ -101,7 +101,7 @@ pub(super) async fn change(connection: &mut PgConnection, changes: &[&Change]) -
     let written = sqlx::query_scalar!(
         r#"
         with t as (
-            select *
+            select uid, revision, what, at, address, problem, retry_at, deallocation, why
             from unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[], $6::jsonb[], $7::timestamptz[],
                 $8::text[], $9::text[])
                 as t (uid, revision, what, at, address, problem, retry_at, deallocation, why)

@@ -34,13 +34,13 @@ pub(super) async fn place(connection: &mut PgConnection, changes: &[&Change]) ->
     let written = sqlx::query!(
         r#"
         with t as (
-            select *
+            select uid, job_uid, number, state, created_at, released_at, job_revision, phase, status
             from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[],
                 $8::text[], $9::jsonb[])
                 as t (uid, job_uid, number, state, created_at, released_at, job_revision, phase, status)
         ),
         part as (
-            select *
+            select attempt_uid, machine_uid, rank
             from unnest($10::uuid[], $11::uuid[], $12::int[]) as t (attempt_uid, machine_uid, rank)
         ),
         job as (

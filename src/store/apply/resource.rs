@@ -37,7 +37,7 @@ pub(super) async fn cluster_status(connection: &mut PgConnection, changes: &[&Ch
     let written = sqlx::query_scalar!(
         r#"
         with t as (
-            select *
+            select uid, revision, patch, why
             from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::text[]) as t (uid, revision, patch, why)
         ),
         changed as (
@@ -108,7 +108,7 @@ pub(super) async fn remove(connection: &mut PgConnection, changes: &[&Change]) -
     let written = sqlx::query_scalar!(
         r#"
         with t as (
-            select *
+            select uid, revision, at
             from unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) as t (uid, revision, at)
         ),
         gone as (

@@ -154,7 +154,7 @@ async fn write(
             returning uid
         ),
         t as (
-            select *
+            select attempt_uid, state, started_at, end_how
             from unnest($10::uuid[], $11::text[], $12::timestamptz[], $13::jsonb[]) as t (attempt_uid, state, started_at, end_how)
         ),
         counted as (

@@ -60,7 +60,8 @@ pub(crate) async fn upsert_group(pool: &PgPool, group: &GroupChange<'_>) -> Resu
             set tags = excluded.tags, spec = excluded.spec, updated_at = excluded.updated_at,
                 generation = resource.generation + 1, revision = resource.revision + 1
             where resource.location = excluded.location and resource.provisioning = 'succeeded'
-            returning *
+            returning uid, path, name, location, tags, spec, provisioning, provisioned_at, created_at, updated_at, generation,
+                revision
         ),
         promised as (
             insert into operation (id, subscription_id, location, resource_uid, resource_path, verb, state, started_at, ended_at, caller)
@@ -146,7 +147,8 @@ pub(crate) async fn change<K: Resource>(
                 end,
                 updated_at = $6, generation = generation + 1, revision = revision + 1
             where key = $1 and kind = $2 and provisioning = 'succeeded'
-            returning *
+            returning uid, subscription_id, key, path, name, location, tags, spec, status, provisioning, provisioned_at, created_at,
+                updated_at, generation, revision, phase
         ),
         noted as (
             insert into event (at, resource_uid, path, caller, what, why)

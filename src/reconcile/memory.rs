@@ -323,11 +323,16 @@ impl Memory {
         self.aside.get(&about).is_some_and(|aside| aside.until > now)
     }
 
-    /// What was decided for a resource could not be written: it is put aside, longer each time. Answers how often by now.
+    /// What was decided for a resource could not be written. Rows that move while they are decided about are nothing odd; one that
+    /// is refused again and again is put aside, longer each time. Answers for how many times in a row that was so.
     pub fn put_aside(&mut self, about: ResourceUid, now: Timestamp, limits: &Limits) -> u32 {
         let aside = self.aside.entry(about).or_insert(Aside { tries: 0, until: now });
-        aside.again(now, limits);
-        aside.tries
+        aside.tries += 1;
+        let beyond = aside.tries.saturating_sub(FREE_REFUSALS);
+        if beyond > 0 {
+            aside.until = now + limits.back_off(beyond);
+        }
+        beyond
     }
 
     /// What was decided for a resource was written.
@@ -340,6 +345,9 @@ impl Memory {
         self.aside.values().map(|aside| aside.until).filter(|until| *until > now).min()
     }
 }
+
+/// Refusals in a row after which a resource is put aside.
+const FREE_REFUSALS: u32 = 4;
 
 /// Losses further apart than this have nothing to do with each other.
 const REPAIR_WINDOW: std::time::Duration = std::time::Duration::from_secs(600);

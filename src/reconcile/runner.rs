@@ -92,7 +92,7 @@ enum Next {
 }
 
 /// Passes refused in a row after which changes are written one resource at a time, so that one alone cannot hold up all.
-const REFUSALS: u32 = 3;
+const REFUSALS: u32 = 2;
 
 /// Refusals of one resource after which it is said loudly.
 const LOUD: u32 = 8;
@@ -316,10 +316,12 @@ impl Reconciler {
                 Err(error) => error.to_string(),
             };
             let tries = leader.memory.put_aside(group.about, now, &self.parts.limits);
-            if tries >= LOUD {
-                tracing::error!(resource.uid = %group.about, tries, refusal, "a resource's changes are refused again and again");
-            } else {
-                tracing::warn!(resource.uid = %group.about, tries, refusal, "a resource is put aside for a while");
+            match tries {
+                0 => tracing::debug!(resource.uid = %group.about, refusal, "a resource's changes were refused"),
+                1..LOUD => tracing::warn!(resource.uid = %group.about, tries, refusal, "a resource is put aside for a while"),
+                _ => {
+                    tracing::error!(resource.uid = %group.about, tries, refusal, "a resource's changes are refused again and again")
+                }
             }
         }
         Ok(())

@@ -18,5 +18,6 @@ mod node;
 mod postgres;
 mod proxy;
 mod service;
+mod start;
 mod store;
 mod survive;

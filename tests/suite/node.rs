@@ -742,7 +742,7 @@ async fn escape_battery() {
         "cat /run/batchyard/sockets/x; touch /run/batchyard/sockets/x",
         "touch /run/cluster/hosts",
         "echo x >> /run/batchyard/batchyard",
-        "strace -p 1 -o /dev/null || gdb -p 1 -batch -ex quit 2>&1 | grep -qv -i 'not permitted'",
+        "strace -p 1 -o /dev/null",
     ];
     let mut open = Vec::new();
     for who in [As::Root, As::Job] {

@@ -28,11 +28,11 @@ pub(in crate::reconcile) fn decide(world: &World<'_>, cluster: &ClusterRow, mint
     } else if staying < target {
         wanted = grow(world, cluster, target, target - staying, mint, draft, &mut asks);
     }
-    let mut changes = Vec::new();
     for (machine, fate) in &mut members {
         if let Some(change) = fate.change.take() {
             draft.touched.insert(machine.uid);
-            changes.push(change);
+            // A group of its own: agents that come home move their machines' rows, and one that did must not hold up the others.
+            draft.group(cluster.uid, vec![change]);
         }
         if let Some(effect) = fate.effect.take() {
             draft.effect(effect);
@@ -41,8 +41,8 @@ pub(in crate::reconcile) fn decide(world: &World<'_>, cluster: &ClusterRow, mint
             draft.plan.losses.push(cluster.uid);
         }
     }
-    // Those that are gone or leave make room for these.
-    changes.append(&mut asks);
+    // Those that are gone or leave made room for these.
+    let mut changes = asks;
     if !cluster.deleting {
         changes.extend(status(world, cluster, target, &members, &wanted));
     }

@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1.7
 # batchyard serve: the control plane on a Postgres of yours.
 #
 #   docker build -t batchyard .
@@ -27,17 +26,7 @@ RUN apt-get update \
     && useradd --system --uid 10001 --home-dir /var/lib/batchyard --shell /usr/sbin/nologin batchyard \
     && install -d -o batchyard -g batchyard -m 0700 /var/lib/batchyard /etc/batchyard
 COPY --from=build /source/target/release/batchyard /usr/local/bin/batchyard
-COPY --chown=batchyard <<TOML /etc/batchyard/batchyard.toml
-[listen]
-http = ["127.0.0.1:8080"]
-https = ["0.0.0.0:8443"]
-
-[folders]
-data = "/var/lib/batchyard"
-
-[driver]
-kind = "none"
-TOML
+COPY --chown=batchyard examples/container.toml /etc/batchyard/batchyard.toml
 USER 10001
 VOLUME /var/lib/batchyard
 EXPOSE 8443

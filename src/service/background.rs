@@ -19,7 +19,7 @@ const GATHER: Duration = Duration::from_millis(10);
 const RECONNECT: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// Starts what the use cases need in the background: telling waiting agents and other servers of changes.
+    /// Starts what the use cases need in the background: committing jobs, and telling waiting agents and other servers of changes.
     pub fn run(&self, tasks: &Tasks) {
         let stopping = self.inner.stopping.clone();
         let shutdown = tasks.shutdown();
@@ -28,6 +28,7 @@ impl Service {
             // Agents that wait are answered, so that their connections end.
             stopping.cancel();
         });
+        self.run_submissions(tasks);
         let service = self.clone();
         tasks.spawn_cancellable("service.tell_agents", async move { service.tell_agents().await });
         let service = self.clone();

@@ -58,12 +58,11 @@ impl Service {
             spec: new.spec.clone(),
             status,
             secrets: &new.secrets,
-            job: None,
             most: Some(most),
             at,
         };
         match self.make(caller, wanted).await? {
-            Making::Made(envelope, operation, _) => Ok(Put::Created(*envelope, operation)),
+            Making::Made(envelope, operation) => Ok(Put::Created(*envelope, operation)),
             Making::Full(count) => Err(Error::new(
                 ErrorCode::ClusterQuotaReached,
                 format!(

@@ -1,4 +1,4 @@
-//! Making a resource below a group: what the four kinds share.
+//! Making a resource below a group: what the kinds but jobs share.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::domain::resource::{Envelope, Provisioning, Resource};
 use crate::error::Error;
 use crate::id::{ResourceId, ResourceUid};
 use crate::secret::SecretText;
-use crate::store::resource::{self, Created, New, NewJobColumns, SealedSecret};
+use crate::store::resource::{self, Created, New, SealedSecret};
 use crate::store::{Document, StoreError};
 use crate::wake::Topic;
 
@@ -23,7 +23,6 @@ pub(super) struct Wanted<'a, K: Resource> {
     pub(super) spec: K::Spec,
     pub(super) status: K::Status,
     pub(super) secrets: &'a BTreeMap<String, SecretText>,
-    pub(super) job: Option<NewJobColumns<'a>>,
     /// Most resources of the kind in the subscription, where that is limited.
     pub(super) most: Option<u32>,
     pub(super) at: Timestamp,
@@ -31,8 +30,8 @@ pub(super) struct Wanted<'a, K: Resource> {
 
 /// What became of it.
 pub(super) enum Making<K: Resource> {
-    /// It was made. The second is the canonical path of the job's cluster.
-    Made(Box<Envelope<K>>, Box<Operation>, Option<String>),
+    /// It was made.
+    Made(Box<Envelope<K>>, Box<Operation>),
     /// It exists, or something that it needs is absent or being deleted.
     Refused,
     /// The limit is reached: so many are there.
@@ -43,7 +42,7 @@ impl<K: Resource> Making<K> {
     /// As what a PUT answers, where it was made.
     pub(super) fn made(self) -> Option<Put<K>> {
         match self {
-            Making::Made(envelope, operation, _) => Some(Put::Created(*envelope, operation)),
+            Making::Made(envelope, operation) => Some(Put::Created(*envelope, operation)),
             Making::Refused | Making::Full(_) => None,
         }
     }
@@ -55,7 +54,7 @@ impl Service {
     /// Nothing of the making is left to do afterwards, so the operation has succeeded with the commit: clients see that on their
     /// first poll. Source: recorded 2018-05-01 answers, where a cluster's operation ended before any node existed.
     pub(super) async fn make<K: Resource>(&self, caller: &Caller, wanted: Wanted<'_, K>) -> Result<Making<K>, Error> {
-        let Wanted { id, location, tags, spec, status, secrets, job, most, at } = wanted;
+        let Wanted { id, location, tags, spec, status, secrets, most, at } = wanted;
         let uid = ResourceUid(uuid::Uuid::now_v7());
         let mut operation = begin(caller, id, uid, Verb::Create, State::Succeeded, at);
         let secrets = self.seal(uid, secrets)?;
@@ -68,7 +67,6 @@ impl Service {
             spec: Document::of(&spec)?,
             status: Document::of(&status)?,
             secrets: &secrets,
-            job,
             operation: &operation,
             at,
             why: &why,
@@ -85,15 +83,15 @@ impl Service {
                 Err(error) => return Err(StoreError::from(error).into()),
             },
         };
-        let (location, cluster) = match written {
-            Ok(Created::Made { location, cluster }) => (location, cluster),
+        let location = match written {
+            Ok(Created::Made { location }) => location,
             Ok(Created::Refused) => return Ok(Making::Refused),
             // The commit may have happened: the operation tells.
             Err(error) if error.is_unavailable() => match self.find_committed(&operation).await {
                 Some(committed) => {
                     let found = resource::find_by_uid::<K>(self.pool(), uid).await?.ok_or(error)?;
                     self.inner.wake.changed(Topic::Reconcile);
-                    return Ok(Making::Made(Box::new(found), Box::new(committed), None));
+                    return Ok(Making::Made(Box::new(found), Box::new(committed)));
                 }
                 None => return Err(error.into()),
             },
@@ -117,10 +115,10 @@ impl Service {
             generation: 1,
             revision: 1,
         };
-        Ok(Making::Made(Box::new(envelope), Box::new(operation), cluster))
+        Ok(Making::Made(Box::new(envelope), Box::new(operation)))
     }
 
-    fn seal(&self, owner: ResourceUid, secrets: &BTreeMap<String, SecretText>) -> Result<Vec<SealedSecret>, Error> {
+    pub(super) fn seal(&self, owner: ResourceUid, secrets: &BTreeMap<String, SecretText>) -> Result<Vec<SealedSecret>, Error> {
         secrets
             .iter()
             .map(|(field, text)| {

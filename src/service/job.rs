@@ -1,17 +1,18 @@
 //! Jobs.
 
-use super::create::{Making, Wanted};
 use super::missing::{absent, deleting};
 use super::operation::{asked_by, begin};
+use super::submit::Outcome;
 use super::workspace::came_and_went;
 use super::{NewJob, Put, Service};
 use crate::auth::Caller;
 use crate::domain::job::{Job, JobSpec, JobStatus, Phase};
 use crate::domain::operation::{Operation, State, Verb};
-use crate::domain::resource::{EntityError, Provisioning};
+use crate::domain::resource::{EntityError, Envelope, Provisioning};
 use crate::error::{Error, ErrorCode};
 use crate::id::{Kind, ResourceId, ResourceUid};
-use crate::store::resource::{self, NewJobColumns, Terminated};
+use crate::store::Document;
+use crate::store::resource::{self, Submission, Terminated};
 use crate::wake::Topic;
 
 impl Service {
@@ -23,33 +24,56 @@ impl Service {
     pub async fn put_job(&self, caller: &Caller, id: &ResourceId, new: NewJob) -> Result<Put<Job>, Error> {
         let at = self.now();
         let cluster = cluster_of(id, &new.spec)?;
-        let cluster_key = cluster.key();
         let spec = JobSpec { cluster: cluster.path(), ..new.spec };
-        let wanted = Wanted::<Job> {
-            id,
-            location: None,
-            tags: None,
-            status: JobStatus::queued(at),
-            secrets: &new.secrets,
-            job: Some(NewJobColumns {
-                cluster: &cluster_key,
+        let uid = ResourceUid(uuid::Uuid::now_v7());
+        let status = JobStatus::queued(at);
+        let mut operation = begin(caller, id, uid, Verb::Create, State::Succeeded, at);
+        let outcome = self
+            .submit(Submission {
+                uid,
+                id: id.clone(),
+                cluster: cluster.key(),
+                spec: Document::of(&spec)?,
+                status: Document::of(&status)?,
+                secrets: self.seal(uid, &new.secrets)?,
                 rank: spec.priority.rank(),
                 node_count: i32::try_from(spec.node_count).unwrap_or(i32::MAX),
-            }),
-            spec: spec.clone(),
-            most: None,
-            at,
-        };
-        match self.make(caller, wanted).await? {
-            Making::Made(mut envelope, operation, cluster) => {
-                // The names of the cluster are shown as they were given when it was made.
-                if let Some(cluster) = cluster {
-                    envelope.spec.cluster = cluster;
-                }
-                Ok(Put::Created(*envelope, operation))
+                operation: operation.clone(),
+                why: asked_by(caller),
+            })
+            .await?;
+        let made = match outcome {
+            Outcome::Made(made) => made,
+            Outcome::Refused => return self.put_existing_job(id, &cluster, spec).await,
+            Outcome::Unknown(error) => {
+                let Some(committed) = self.find_committed(&operation).await else { return Err(Error::unavailable(error)) };
+                let found = resource::find_by_uid::<Job>(self.pool(), uid).await?.ok_or_else(|| Error::unavailable(error))?;
+                self.inner.wake.changed(Topic::Reconcile);
+                return Ok(Put::Created(found, Box::new(committed)));
             }
-            Making::Refused | Making::Full(_) => self.put_existing_job(id, &cluster, spec).await,
-        }
+            Outcome::Failed(error) => return Err(error.into()),
+        };
+        self.inner.wake.changed(Topic::Reconcile);
+        operation.location.clone_from(&made.location);
+        // The names of the cluster are shown as they were given when it was made.
+        let spec = JobSpec { cluster: made.cluster, ..spec };
+        let envelope = Envelope {
+            uid,
+            subscription: id.subscription(),
+            path: id.path(),
+            name: id.name().to_owned(),
+            location: made.location,
+            tags: None,
+            spec,
+            status,
+            provisioning: Provisioning::Succeeded,
+            provisioned_at: at,
+            created_at: at,
+            updated_at: at,
+            generation: 1,
+            revision: 1,
+        };
+        Ok(Put::Created(envelope, Box::new(operation)))
     }
 
     async fn put_existing_job(&self, id: &ResourceId, cluster: &ResourceId, spec: JobSpec) -> Result<Put<Job>, Error> {

@@ -14,6 +14,7 @@ mod missing;
 mod operation;
 mod output;
 mod read;
+mod submit;
 mod subscription;
 mod workspace;
 
@@ -99,6 +100,7 @@ struct Inner {
     /// Machines whose agents got a credential lately.
     issued: Cache<MachineUid, ()>,
     waiters: agent::Waiters,
+    line: submit::Line,
     stopping: CancellationToken,
 }
 
@@ -243,6 +245,7 @@ impl Service {
             tasks: Cache::builder().max_capacity(10_000).time_to_idle(TASK_CACHED).build(),
             issued: Cache::builder().max_capacity(100_000).time_to_live(agent::RENEW).build(),
             waiters: agent::Waiters::default(),
+            line: submit::Line::default(),
             stopping: CancellationToken::new(),
         };
         Service { output, inner: Arc::new(inner) }

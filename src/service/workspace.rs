@@ -35,7 +35,6 @@ impl Service {
             spec: WorkspaceSpec {},
             status: NoStatus {},
             secrets: &BTreeMap::new(),
-            job: None,
             most: None,
             at: self.now(),
         };
@@ -84,7 +83,6 @@ impl Service {
             spec: ExperimentSpec {},
             status: NoStatus {},
             secrets: &BTreeMap::new(),
-            job: None,
             most: None,
             at: self.now(),
         };

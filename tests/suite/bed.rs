@@ -19,6 +19,7 @@ use batchyard::secret::{Sealer, SecretText};
 use batchyard::service::{Limits, NewCluster, NewJob, OutputStore, Parts, Service};
 use batchyard::sign::Signer;
 use batchyard::store::{Applied, Lease, Rows, SealedRows, Settings, Store};
+use batchyard::task::Tasks;
 use batchyard::wake::Wake;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -253,7 +254,7 @@ impl Bed {
 }
 
 pub(crate) fn service(store: Store, clock: Arc<dyn Clock>, wake: Wake) -> Service {
-    Service::new(Parts {
+    let service = Service::new(Parts {
         store,
         clock,
         wake,
@@ -263,7 +264,9 @@ pub(crate) fn service(store: Store, clock: Arc<dyn Clock>, wake: Wake) -> Servic
         sizes: vec![size()],
         shares: vec!["shared".into()],
         limits: Limits { clusters: 2, stop_grace: Duration::from_secs(10) },
-    })
+    });
+    service.run_submissions(&Tasks::new());
+    service
 }
 
 pub(crate) fn new_cluster(target: u32) -> NewCluster {

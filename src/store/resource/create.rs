@@ -25,8 +25,6 @@ pub(crate) struct New<'a> {
     pub(crate) status: Document,
     /// Its secrets.
     pub(crate) secrets: &'a [SealedSecret],
-    /// What only jobs have.
-    pub(crate) job: Option<NewJobColumns<'a>>,
     /// The operation that made it; it has ended already, as nothing of the making is left to do.
     pub(crate) operation: &'a Operation,
     /// When.
@@ -35,17 +33,8 @@ pub(crate) struct New<'a> {
     pub(crate) why: &'a str,
 }
 
-/// What only jobs have.
-pub(crate) struct NewJobColumns<'a> {
-    /// The key of its cluster, which must exist and not be deleted.
-    pub(crate) cluster: &'a str,
-    /// Greater goes first.
-    pub(crate) rank: i16,
-    /// Nodes that it needs.
-    pub(crate) node_count: i32,
-}
-
 /// A value to keep sealed.
+#[derive(Debug)]
 pub(crate) struct SealedSecret {
     /// Which.
     pub(crate) field: String,
@@ -60,23 +49,19 @@ pub(crate) enum Created {
     Made {
         /// Its region.
         location: String,
-        /// For a job: the canonical path of its cluster, which the stored spec names.
-        cluster: Option<String>,
     },
-    /// It was not: it exists, or the parent or cluster is absent or being deleted. Reading tells.
+    /// It was not: it exists, or the parent is absent or being deleted. Reading tells.
     Refused,
 }
 
 /// Makes a resource. The statement is a transaction by itself, with one commit.
 ///
-/// The parent is locked against being marked for deletion until the commit: whoever deletes it finds this child. A job's cluster is
-/// locked against removal: whoever removes it finds this job.
+/// The parent is locked against being marked for deletion until the commit: whoever deletes it finds this child.
 pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Result<Created, StoreError> {
     let parent = new.id.parent().map(|parent| parent.key()).unwrap_or_default();
     let fields: Vec<_> = new.secrets.iter().map(|secret| secret.field.clone()).collect();
     let keys: Vec<_> = new.secrets.iter().map(|secret| secret.sealed.key_id.clone()).collect();
     let sealed: Vec<_> = new.secrets.iter().map(|secret| secret.sealed.bytes.clone()).collect();
-    let job = new.job.as_ref();
     let row = sqlx::query!(
         r#"
         with parent as (
@@ -85,45 +70,33 @@ pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Resu
             where key = $1 and provisioning = 'succeeded'
             for share
         ),
-        cluster as (
-            select uid, path
-            from resource
-            where key = $2 and kind = 'cluster' and provisioning = 'succeeded'
-            for key share
-        ),
         made as (
             insert into resource (uid, subscription_id, kind, parent_uid, key, path, name, location, tags, spec, status, provisioning,
-                provisioned_at, created_at, updated_at, phase, cluster_uid, rank, node_count)
-            select $3, $4, $5, parent.uid, $6, $7, $8, coalesce($9, parent.location), $10,
-                case when cluster.path is null then $11 else $11::jsonb || jsonb_build_object('cluster', cluster.path) end,
-                $12, 'succeeded', $13, $13, $13, $14, cluster.uid, $15, $16
+                provisioned_at, created_at, updated_at)
+            select $2, $3, $4, parent.uid, $5, $6, $7, coalesce($8, parent.location), $9, $10, $11, 'succeeded', $12, $12, $12
             from parent
-            left join cluster on true
-            where $2 is null or cluster.uid is not null
             on conflict (key) do nothing
             returning uid, path, location
         ),
         kept as (
             insert into secret (resource_uid, field, key_id, sealed)
             select made.uid, t.field, t.key_id, t.sealed
-            from made, unnest($17::text[], $18::text[], $19::bytea[]) as t (field, key_id, sealed)
+            from made, unnest($13::text[], $14::text[], $15::bytea[]) as t (field, key_id, sealed)
         ),
         promised as (
             insert into operation (id, subscription_id, location, resource_uid, resource_path, verb, state, started_at, ended_at, caller)
-            select $20, $4, made.location, made.uid, made.path, 'create', 'succeeded', $13, $13, $21
+            select $16, $3, made.location, made.uid, made.path, 'create', 'succeeded', $12, $12, $17
             from made
         ),
         noted as (
             insert into event (at, resource_uid, path, caller, what, why)
-            select $13, made.uid, made.path, $21, 'created', $22
+            select $12, made.uid, made.path, $17, 'created', $18
             from made
         )
-        select made.location, cluster.path as "cluster?"
+        select location
         from made
-        left join cluster on true
         "#,
         parent,
-        job.map(|job| job.cluster),
         new.uid.0,
         new.id.subscription().0,
         new.id.kind().as_str(),
@@ -135,9 +108,6 @@ pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Resu
         &new.spec as _,
         &new.status as _,
         new.at,
-        job.map(|_| "queued"),
-        job.map(|job| job.rank),
-        job.map(|job| job.node_count),
         &fields,
         &keys,
         &sealed,
@@ -148,7 +118,7 @@ pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Resu
     .fetch_optional(connection)
     .await?;
     Ok(match row {
-        Some(row) => Created::Made { location: row.location, cluster: row.cluster },
+        Some(row) => Created::Made { location: row.location },
         None => Created::Refused,
     })
 }

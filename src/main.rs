@@ -29,8 +29,11 @@ enum Command {
     },
     /// Checks the settings and prints those in effect, without secrets.
     CheckConfig(Options),
-    /// Prints the OpenAPI document of this server.
-    Openapi,
+    /// Prints the OpenAPI document of a version of the API.
+    Openapi {
+        /// The version, for example 2018-05-01, which is the default.
+        version: Option<String>,
+    },
     /// Becomes a program of the private Postgres.
     #[command(hide = true)]
     Postgres(Launch),
@@ -71,7 +74,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(options) => app::serve(&options),
         Command::Migrate { config } => app::migrate(config),
         Command::CheckConfig(options) => app::check_config(&options).map(|settings| print!("{settings}")),
-        Command::Openapi => app::openapi().map(|document| println!("{document}")),
+        Command::Openapi { version } => app::openapi(version.as_deref()).map(|document| println!("{document}")),
         Command::Postgres(launch) => Err(launch.run().into()),
         Command::NodeInit { spec } => batchyard::driver::local::node_init(&spec).map_err(Into::into),
         Command::Agent { bootstrap } => {

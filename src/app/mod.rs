@@ -20,6 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, Driver, Environment};
 use crate::store::embedded::{self, Embedded};
+use crate::wire::ApiVersion;
 use console::Endpoints;
 use folder::{DataFolder, Hold};
 use listeners::Listeners;
@@ -102,12 +103,17 @@ pub fn check_config(options: &Options) -> Result<String> {
     Ok(settings(options, &Environment::read())?.to_toml())
 }
 
-/// `batchyard openapi`: the contract that this server serves, as committed in `openapi/`.
+/// `batchyard openapi`: the contract of a version, as committed in `openapi/`; without one, of 2018-05-01.
 ///
 /// # Errors
-/// It cannot be printed.
-pub fn openapi() -> Result<String> {
-    Ok(serde_json::to_string_pretty(&crate::http::openapi())?)
+/// The version is not served.
+pub fn openapi(version: Option<&str>) -> Result<String> {
+    let version = match version {
+        None => ApiVersion::V2018_05_01,
+        Some(text) => ApiVersion::find(text)
+            .with_context(|| format!("there is no version '{text}'; there are {}", ApiVersion::list(", ")))?,
+    };
+    Ok(serde_json::to_string_pretty(&crate::http::openapi(version))?)
 }
 
 /// The file, then the command line.

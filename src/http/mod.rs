@@ -8,6 +8,7 @@ mod actions;
 mod agent;
 mod call;
 mod cursor;
+mod docs;
 mod download;
 mod etag;
 mod gate;

@@ -14,7 +14,7 @@ use crate::domain::group::Group;
 use crate::domain::job::Job;
 use crate::domain::workspace::Workspace;
 use crate::http::call::{Answer, Call};
-use crate::http::{actions, download, health, operations, platform, verbs};
+use crate::http::{actions, docs, download, health, operations, platform, verbs};
 use crate::id::Kind;
 
 /// What carries a route out.
@@ -131,7 +131,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route(GET, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/read", "ResourceGroups_Get", |c| Box::pin(verbs::get::<Group>(c))),
     route(GET, "{S}/operationresults/{operationId}", OP, "Microsoft.Resources/subscriptions/operationresults/read", "ResourceGroups_GetResult", |c| Box::pin(operations::group(c))),
 
-    // Discovery, sign-in, downloads, health
+    // Discovery, sign-in, downloads, documents, health
     route(GET, "/metadata/endpoints", OPEN, "", "Metadata_GetEndpoints", |c| Box::pin(platform::discovery::endpoints(c))),
     route(GET, "/{tenant}/v2.0/.well-known/openid-configuration", OPEN, "", "Tokens_GetConfigurationV2", |c| Box::pin(platform::token::configuration(c))),
     route(GET, "/{tenant}/.well-known/openid-configuration", OPEN, "", "Tokens_GetConfiguration", |c| Box::pin(platform::token::configuration(c))),
@@ -142,6 +142,9 @@ pub(crate) static ROUTES: &[Route] = &[
     route(POST, "/{tenant}/oauth2/token", OPEN, "", "Tokens_Create", |c| Box::pin(platform::token::issue(c))),
     route(GET, "/files/{subscriptionId}/{resourceGroupName}/workspaces/{workspaceName}/experiments/{experimentName}/jobs/{jobName}/{jobUid}/{path*}", LINK, "", "Files_Get", |c| Box::pin(download::get(c))),
     route(HEAD, "/files/{subscriptionId}/{resourceGroupName}/workspaces/{workspaceName}/experiments/{experimentName}/jobs/{jobName}/{jobUid}/{path*}", LINK, "", "Files_Head", |c| Box::pin(download::get(c))),
+    route(GET, "/docs", OPEN, "", "Documents_Page", |c| Box::pin(docs::page(c))),
+    route(GET, "/docs/{part}", OPEN, "", "Documents_Part", |c| Box::pin(docs::part(c))),
+    route(GET, "/openapi/{document}", OPEN, "", "Documents_OpenApi", |c| Box::pin(docs::openapi_document(c))),
     route(GET, "/healthz", OPEN, "", "Health_Live", |c| Box::pin(health::live(c))),
     route(GET, "/readyz", OPEN, "", "Health_Ready", |c| Box::pin(health::ready(c))),
 ];
@@ -285,6 +288,9 @@ mod tests {
             format!("GET {file}"),
             format!("HEAD {file}"),
             "GET /metadata/endpoints".into(),
+            "GET /docs".into(),
+            "GET /docs/{part}".into(),
+            "GET /openapi/{document}".into(),
             "GET /healthz".into(),
             "GET /readyz".into(),
             "GET /{tenant}/v2.0/.well-known/openid-configuration".into(),

@@ -32,6 +32,13 @@ impl ApiVersion {
         }
     }
 
+    /// Whether others published it: it never changes, and shows nothing that they did not.
+    pub fn is_frozen(self) -> bool {
+        match self {
+            ApiVersion::V2018_05_01 => true,
+        }
+    }
+
     /// The version that a client named, if it is served.
     pub fn find(text: &str) -> Option<ApiVersion> {
         Self::ALL.into_iter().find(|version| version.as_str().eq_ignore_ascii_case(text))

@@ -128,6 +128,14 @@ pub(super) fn describe(operation: &str) -> Operation {
             answers("The same, for clients that continue lists with GET.", "RemoteLoginInformationListResult")
         }
         "Jobs_Terminate" => accepted("Stops a job.").or(200, "It had ended.", None),
+        "FileServers_Create" => accepted("Makes a file server.").body("FileServerCreateParameters").or(
+            200,
+            "It was there; this is what is stored.",
+            Some("FileServer"),
+        ),
+        "FileServers_Delete" => delete("Deletes a file server and what is on it."),
+        "FileServers_Get" => answers("Gets a file server.", "FileServer"),
+        "FileServers_ListByWorkspace" => list("Lists the file servers of a workspace.", "FileServerListResult"),
         "Clusters_Create" => accepted("Makes a cluster.").body("ClusterCreateParameters").or(
             200,
             "It was there; this is what is stored.",
@@ -185,6 +193,9 @@ pub(super) fn describe(operation: &str) -> Operation {
         },
         "Files_Get" => linked("Downloads an output file."),
         "Files_Head" => linked("Tells the size of an output file."),
+        "Documents_Page" => answers("A page for people about this API.", "").only(200, "The page.", None),
+        "Documents_Part" => answers("A part of that page.", "").only(200, "The part.", None),
+        "Documents_OpenApi" => answers("The OpenAPI document of a version.", "OpenApi"),
         "Health_Live" => answers("Tells whether the process lives.", "Health"),
         "Health_Ready" => answers("Tells whether the store answers.", "Health"),
         _ => Operation { responses: Vec::new(), ..answers("", "") },

@@ -16,7 +16,7 @@ use crate::store::Document;
 use crate::store::resource::{self, Change, Patched};
 
 impl Service {
-    /// Makes a workspace; one that exists in the same region stays as it is.
+    /// Makes a workspace; one that exists in the same region stays as it is, but for its tags where some are given.
     ///
     /// # Errors
     /// `InvalidResourceLocation`, `ResourceGroupNotFound`, `ResourceGroupBeingDeleted`, `Conflict` while it is being deleted,
@@ -31,7 +31,7 @@ impl Service {
         let wanted = Wanted::<Workspace> {
             id,
             location: Some(&location),
-            tags,
+            tags: tags.clone(),
             spec: WorkspaceSpec {},
             status: NoStatus {},
             secrets: &BTreeMap::new(),
@@ -44,6 +44,9 @@ impl Service {
                 let found = self.existing::<Workspace>(id).await?;
                 if found.location != location {
                     return Err(elsewhere(id, &found.location, &location));
+                }
+                if tags.is_some() && tags != found.tags {
+                    return self.patch_workspace(caller, id, tags).await.map(Put::Existing);
                 }
                 Ok(Put::Existing(found))
             }

@@ -9,18 +9,22 @@ use serde_json::{Value, json};
 use crate::http::call::{Answer, Call};
 use crate::http::respond::json;
 
+/// The version of the oldest clients. They ask a public host about every authority but an AD FS, so that is what they are told of.
+const OLDEST_VERSION: &str = "2015-01-01";
+
 /// Versions that answer a list of clouds.
 const ARRAY_VERSIONS: [&str; 2] = ["2019-05-01", "2020-06-01"];
 
 /// GET, by anyone.
 pub(crate) async fn endpoints(call: Call) -> Answer {
-    let cloud = cloud(&call.base);
     let version = call.query.get("api-version").unwrap_or_default();
+    let login = if version == OLDEST_VERSION { format!("{}/adfs", call.base) } else { call.base.clone() };
+    let cloud = cloud(&call.base, &login);
     if ARRAY_VERSIONS.contains(&version) { json(StatusCode::OK, &[cloud]) } else { json(StatusCode::OK, &cloud) }
 }
 
 /// `base` has no final slash: clients join paths to it as it stands.
-fn cloud(base: &str) -> Value {
+fn cloud(base: &str, login: &str) -> Value {
     json!({
         "name": "batchyard",
         "portal": base,
@@ -43,7 +47,7 @@ fn cloud(base: &str) -> Value {
         "attestationResourceId": base,
         "synapseAnalyticsResourceId": base,
         "authentication": {
-            "loginEndpoint": base,
+            "loginEndpoint": login,
             "audiences": [base],
             "tenant": "common",
             "identityProvider": "AAD",

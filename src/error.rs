@@ -66,6 +66,8 @@ codes! {
     WorkspaceNotFound,
     /// No such cluster.
     ClusterNotFound,
+    /// No such file server.
+    FileServerNotFound,
     /// No such experiment.
     ExperimentNotFound,
     /// No such job.

@@ -65,6 +65,8 @@ pub enum Kind {
     Workspace,
     /// `Microsoft.BatchAI/workspaces/clusters`.
     Cluster,
+    /// `Microsoft.BatchAI/workspaces/fileservers`.
+    FileServer,
     /// `Microsoft.BatchAI/workspaces/experiments`.
     Experiment,
     /// `Microsoft.BatchAI/workspaces/experiments/jobs`.
@@ -72,12 +74,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 6] = [Kind::Group, Kind::Workspace, Kind::Cluster, Kind::FileServer, Kind::Experiment, Kind::Job];
+
     /// The kind as the store writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Group => "group",
             Kind::Workspace => "workspace",
             Kind::Cluster => "cluster",
+            Kind::FileServer => "file_server",
             Kind::Experiment => "experiment",
             Kind::Job => "job",
         }
@@ -85,7 +91,7 @@ impl Kind {
 
     /// The kind that the store wrote, if it is one.
     pub fn find(text: &str) -> Option<Kind> {
-        [Kind::Group, Kind::Workspace, Kind::Cluster, Kind::Experiment, Kind::Job].into_iter().find(|kind| kind.as_str() == text)
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
     /// The full resource type as answers show it.
@@ -96,6 +102,7 @@ impl Kind {
             Kind::Group => "Microsoft.Resources/resourceGroups",
             Kind::Workspace => "Microsoft.BatchAI/workspaces",
             Kind::Cluster => "Microsoft.BatchAI/workspaces/clusters",
+            Kind::FileServer => "Microsoft.BatchAI/workspaces/fileservers",
             Kind::Experiment => "Microsoft.BatchAI/workspaces/experiments",
             Kind::Job => "Microsoft.BatchAI/workspaces/experiments/jobs",
         }
@@ -107,6 +114,7 @@ impl Kind {
             Kind::Group => "resource group",
             Kind::Workspace => "workspace",
             Kind::Cluster => "cluster",
+            Kind::FileServer => "file server",
             Kind::Experiment => "experiment",
             Kind::Job => "job",
         }
@@ -118,6 +126,9 @@ impl Kind {
             Kind::Group => &[],
             Kind::Workspace => &["workspaces"],
             Kind::Cluster => &["workspaces", "clusters"],
+            // The segment's case in ids differs from that of the published paths.
+            // Source: recorded 2018-05-01 answers.
+            Kind::FileServer => &["workspaces", "fileservers"],
             Kind::Experiment => &["workspaces", "experiments"],
             Kind::Job => &["workspaces", "experiments", "jobs"],
         }
@@ -233,8 +244,9 @@ impl ResourceId {
             types.push(kind.to_ascii_lowercase());
             names.push(segments.next().ok_or_else(|| wrong("ends with a type that has no name"))?.to_owned());
         }
-        let kind = [Kind::Workspace, Kind::Cluster, Kind::Experiment, Kind::Job]
+        let kind = Kind::ALL
             .into_iter()
+            .filter(|kind| *kind != Kind::Group)
             .find(|kind| kind.type_segments().iter().copied().eq(types.iter().map(String::as_str)))
             .ok_or_else(|| wrong("is not of a type that this server has"))?;
         ResourceId::below_group(subscription, group, kind, names)
@@ -275,7 +287,7 @@ impl ResourceId {
         let (kind, keep) = match self.kind {
             Kind::Group => return None,
             Kind::Workspace => (Kind::Group, 0),
-            Kind::Cluster | Kind::Experiment => (Kind::Workspace, 1),
+            Kind::Cluster | Kind::FileServer | Kind::Experiment => (Kind::Workspace, 1),
             Kind::Job => (Kind::Experiment, 2),
         };
         Some(ResourceId {

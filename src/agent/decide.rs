@@ -101,6 +101,7 @@ mod tests {
             rank: 0,
             step,
             task: Task {
+                unmet: None,
                 names: TaskNames { workspace: text(), experiment: text(), job: text(), cluster: text() },
                 output_segment: text(),
                 hosts: vec![],
@@ -116,7 +117,11 @@ mod tests {
     }
 
     fn desired(assignments: impl IntoIterator<Item = (u128, Step)>) -> Desired {
-        Desired { setup: None, assignments: assignments.into_iter().map(|(number, step)| assignment(number, step)).collect() }
+        Desired {
+            unmet: None,
+            setup: None,
+            assignments: assignments.into_iter().map(|(number, step)| assignment(number, step)).collect(),
+        }
     }
 
     fn local(parts: impl IntoIterator<Item = (u128, bool, Said)>) -> BTreeMap<AttemptUid, Local> {

@@ -337,6 +337,7 @@ mod tests {
 
     fn task(prefix: &str) -> Task {
         Task {
+            unmet: None,
             names: TaskNames { workspace: "w".into(), experiment: "e".into(), job: "j".into(), cluster: "c".into() },
             output_segment: "sub/rg/workspaces/w/experiments/e/jobs/j/uid".into(),
             hosts: vec![Host { node_id: "tvm-1".into(), address: "10.0.0.4".into() }],

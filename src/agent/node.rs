@@ -281,7 +281,7 @@ impl Node {
     fn act(&mut self) {
         let Some(desired) = self.desired.take() else { return };
         let had = self.setup.running().is_some();
-        let wanted = self.setup.want(desired.setup.as_ref(), &self.starter);
+        let wanted = self.setup.want(desired.setup.as_ref(), desired.unmet.as_ref(), &self.starter);
         let watched = if had { Ok(()) } else { self.watch_setup() };
         if let Err(error) = wanted.and(watched) {
             tracing::error!(%error, "the setup task cannot be started");
@@ -347,7 +347,11 @@ impl Node {
     fn start(&mut self, assignment: &Assignment, path: PathBuf) {
         let attempt = assignment.attempt;
         let rank = Rank { rank: assignment.rank, node_id: &self.starter.bootstrap.node_id };
-        let (layout, variables) = match layout::job(&self.starter.roots, &assignment.task, &rank) {
+        let laid_out = match &assignment.task.unmet {
+            Some(error) => Err(error.clone()),
+            None => layout::job(&self.starter.roots, &assignment.task, &rank),
+        };
+        let (layout, variables) = match laid_out {
             Ok(laid_out) => laid_out,
             Err(error) => {
                 let error = error.with_detail("nodeId", self.starter.bootstrap.node_id.clone());

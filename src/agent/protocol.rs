@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::attempt::Stop;
 use crate::domain::machine::{Setup as SetupState, Size};
-use crate::domain::resource::NameValue;
+use crate::domain::resource::{EntityError, NameValue};
 use crate::id::{AttemptUid, MachineUid};
 
 pub use crate::domain::report::Seen;
@@ -131,6 +131,9 @@ pub struct Synced {
 /// The state that a node should be in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
+    /// What of the cluster's setup nodes here cannot do: the setup fails with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmet: Option<EntityError>,
     /// What is done once, before any assignment; `None` for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<SetupTask>,
@@ -193,6 +196,9 @@ pub enum Step {
 /// What is run.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
+    /// What of the job nodes here cannot do: the part ends with it before anything is run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmet: Option<EntityError>,
     /// The subscription, workspace, experiment and job that it is part of, for names of folders.
     pub names: TaskNames,
     /// `jobOutputDirectoryPathSegment`: the part of output paths that is the job's own.

@@ -65,8 +65,12 @@ impl Setup {
     }
 
     /// Does what is wanted, once.
-    pub(super) fn want(&mut self, task: Option<&SetupTask>, starter: &Starter) -> io::Result<()> {
+    pub(super) fn want(&mut self, task: Option<&SetupTask>, unmet: Option<&EntityError>, starter: &Starter) -> io::Result<()> {
         if self.state != State::Pending {
+            return Ok(());
+        }
+        if let Some(error) = unmet {
+            self.state = State::Failed(error.clone().with_detail("nodeId", starter.bootstrap.node_id.clone()));
             return Ok(());
         }
         let Some(task) = task else {

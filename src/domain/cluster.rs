@@ -1,10 +1,13 @@
-//! Clusters: nodes of one VM size and image, scaled by hand.
+//! Clusters: nodes of one VM size and image, scaled by hand or by their queue.
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::domain::resource::{EntityError, Live, NameValue, Resource};
+use crate::domain::resource::{EntityError, Live, Resource};
 use crate::id::Kind;
+
+pub use crate::domain::account::UserAccount;
+pub use crate::domain::node_setup::{NodeSetup, SetupTask};
 
 /// A cluster.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +71,34 @@ pub enum Scale {
         /// What happens to jobs on nodes that leave.
         deallocation: Deallocation,
     },
+    /// As many as the jobs need, within bounds.
+    Auto {
+        /// Fewest nodes, whatever the jobs need. Unit: whole machines.
+        minimum: u32,
+        /// Most nodes. Unit: whole machines, at least `minimum`.
+        maximum: u32,
+        /// Nodes to begin with. Unit: whole machines, from `minimum` to `maximum` or 0. Means nothing later.
+        initial: u32,
+    },
+}
+
+impl Scale {
+    /// Nodes that a new cluster of this scale is to have.
+    pub fn first_target(self) -> u32 {
+        match self {
+            Scale::Manual { target, .. } => target,
+            Scale::Auto { minimum, maximum, initial } => initial.max(minimum).min(maximum),
+        }
+    }
+
+    /// What happens to jobs on nodes that leave because the cluster is to be smaller.
+    pub fn deallocation(self) -> Deallocation {
+        match self {
+            Scale::Manual { deallocation, .. } => deallocation,
+            // No node leaves under a job that it runs: the queue counts it.
+            Scale::Auto { .. } => Deallocation::WaitForJobCompletion,
+        }
+    }
 }
 
 /// What happens to running jobs when their node is to leave.
@@ -112,39 +143,6 @@ impl Default for ImageReference {
             image_id: None,
         }
     }
-}
-
-/// What is done on each node before it takes jobs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeSetup {
-    /// A command run as the node's root.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub setup_task: Option<SetupTask>,
-}
-
-/// A command run as the node's root on every node, before its first job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetupTask {
-    /// Run by a shell.
-    pub command_line: String,
-    /// Variables that it sees.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub environment: Vec<NameValue>,
-    /// Names of variables whose values are sealed. (`setup_task.secrets.{name}`)
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<String>,
-    /// Where its output goes, unexpanded.
-    pub std_out_err_path_prefix: String,
-}
-
-/// The account made on each node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserAccount {
-    /// Its name.
-    pub name: String,
-    /// Its public key, as given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ssh_public_key: Option<String>,
 }
 
 /// What the service recorded about a cluster.

@@ -5,8 +5,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::domain::container::ContainerSettings;
+use crate::domain::mount::MountVolumes;
 use crate::domain::resource::{EntityError, Live, NameValue, Resource};
+use crate::domain::secret::SecretVariable;
 use crate::id::{Kind, MachineUid};
+
+pub use crate::domain::framework::Framework;
 
 /// A job.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +37,10 @@ pub const DEFAULT_MAX_WALL_CLOCK: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Source: `outputdirectoryid`, openapi 2018-05-01 and recordings.
 pub const STDOUTERR: &str = "stdouterr";
 
-/// What a user asks of a job. Secrets are not here: they are sealed in the store under `secrets.{name}`.
+/// What the fields of a job's secret variables begin with.
+pub const SECRETS: &str = "secrets.";
+
+/// What a user asks of a job. Secrets are not here: they are sealed in the store, variables under `secrets.{name}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// Which jobs go first.
@@ -41,6 +49,12 @@ pub struct JobSpec {
     pub cluster: String,
     /// Nodes that it runs on, all or none. Unit: machines, at least 1.
     pub node_count: u32,
+    /// Storage mounted for this job alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_volumes: Option<MountVolumes>,
+    /// The container that it runs in; `None` runs on the node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerSettings>,
     /// What is run, by which framework's rules.
     pub framework: Framework,
     /// A command run on every node before the job.
@@ -57,9 +71,9 @@ pub struct JobSpec {
     /// Variables that it sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Vec<NameValue>>,
-    /// Names of variables whose values are sealed.
+    /// Variables whose values are secret. (`secrets.{name}`)
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secrets: Option<Vec<String>>,
+    pub secrets: Option<Vec<SecretVariable>>,
     /// Longest time that it may run. Unit: whole seconds.
     pub max_wall_clock_s: u64,
 }
@@ -86,18 +100,6 @@ impl Priority {
             Priority::High => 1,
         }
     }
-}
-
-/// What is run, by which framework's rules.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Framework {
-    /// A command line, run by a shell on the first node alone.
-    Custom {
-        /// The command line; `None` runs nothing and succeeds.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        command_line: Option<String>,
-    },
 }
 
 /// A directory that the job reads, known to it as `AZ_BATCHAI_INPUT_{id}`.

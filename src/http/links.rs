@@ -236,6 +236,8 @@ mod tests {
                 priority: Priority::Normal,
                 cluster: String::new(),
                 node_count: 1,
+                mount_volumes: None,
+                container: None,
                 framework: Framework::Custom { command_line: None },
                 preparation: None,
                 std_out_err_path_prefix: "$AZ_BATCHAI_MOUNT_ROOT/x".into(),

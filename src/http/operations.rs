@@ -53,7 +53,7 @@ pub(crate) async fn status(call: Call) -> Answer {
                 Kind::Experiment => entity(StatusCode::OK, &service.get::<Experiment>(&id).await?),
                 Kind::Cluster => entity(StatusCode::OK, &service.get::<Cluster>(&id).await?),
                 Kind::Job => entity(StatusCode::OK, &service.get::<Job>(&id).await?),
-                Kind::Group => Err(Error::internal("a group is made at once")),
+                Kind::FileServer | Kind::Group => Err(Error::internal("a group is made at once")),
             }
         }
     }
@@ -89,6 +89,7 @@ async fn find(call: &Call) -> Result<Operation, Error> {
         Kind::Group => "Microsoft.Resources/subscriptions/resourceGroups/read",
         Kind::Workspace => "Microsoft.BatchAI/workspaces/read",
         Kind::Cluster => "Microsoft.BatchAI/workspaces/clusters/read",
+        Kind::FileServer => "Microsoft.BatchAI/workspaces/fileservers/read",
         Kind::Experiment => "Microsoft.BatchAI/workspaces/experiments/read",
         Kind::Job => "Microsoft.BatchAI/workspaces/experiments/jobs/read",
     };

@@ -135,6 +135,7 @@ pub(crate) fn status_of(code: ErrorCode) -> StatusCode {
         | ResourceGroupNotFound
         | WorkspaceNotFound
         | ClusterNotFound
+        | FileServerNotFound
         | ExperimentNotFound
         | JobNotFound
         | NotFound => StatusCode::NOT_FOUND,

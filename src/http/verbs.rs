@@ -111,5 +111,14 @@ async fn check_conditions<K: Encode>(call: &Call, verb: etag::Verb) -> Result<()
 /// Whether a failure says that a resource or what holds it does not exist.
 pub(crate) fn is_absence(code: ErrorCode) -> bool {
     use ErrorCode::*;
-    matches!(code, NotFound | ResourceGroupNotFound | WorkspaceNotFound | ClusterNotFound | ExperimentNotFound | JobNotFound)
+    matches!(
+        code,
+        NotFound
+            | ResourceGroupNotFound
+            | WorkspaceNotFound
+            | ClusterNotFound
+            | FileServerNotFound
+            | ExperimentNotFound
+            | JobNotFound
+    )
 }

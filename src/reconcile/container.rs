@@ -15,7 +15,7 @@ pub(super) fn decide(world: &World<'_>, draft: &mut Draft) {
     for row in &world.snapshot.deleting {
         let empty = match row.kind {
             Kind::Job => !row.active || draft.ended_jobs.contains(&row.uid),
-            Kind::Group | Kind::Workspace | Kind::Experiment => row.children == 0,
+            Kind::Group | Kind::Workspace | Kind::Experiment | Kind::FileServer => row.children == 0,
             Kind::Cluster => false,
         };
         if empty && !world.is_aside(row.uid) {

@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 
 use crate::domain::attempt::{Assignment, AssignmentState, Attempt, AttemptState};
-use crate::domain::cluster::Scale;
 use crate::domain::job::{JobStatus, Phase};
 use crate::domain::machine::{Machine, MachineState};
 use crate::domain::snapshot::{Change, ClusterRow, JobRow};
@@ -43,7 +42,7 @@ pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_
         }
         let needed = usize::try_from(job.node_count.max(1)).unwrap_or(usize::MAX);
         if free.len() < needed {
-            let Scale::Manual { target, .. } = cluster.spec.scale;
+            let target = cluster.spec.scale.first_target();
             draft.reason(Reason::NodesWanted {
                 job: job.uid,
                 needed: job.node_count,

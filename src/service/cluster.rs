@@ -42,7 +42,7 @@ impl Service {
         }
         self.admit_size(&new.spec)?;
         let at = self.now();
-        let Scale::Manual { target, .. } = new.spec.scale;
+        let target = new.spec.scale.first_target();
         let status = ClusterStatus {
             allocation: if target == 0 { Allocation::Steady } else { Allocation::Resizing },
             allocation_changed_at: at,

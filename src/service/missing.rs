@@ -15,6 +15,7 @@ pub(super) fn absent(id: &ResourceId) -> Error {
         Kind::Group => Error::new(ErrorCode::ResourceGroupNotFound, format!("Resource group '{name}' could not be found.")),
         Kind::Workspace => not_found(ErrorCode::WorkspaceNotFound, id),
         Kind::Cluster => not_found(ErrorCode::ClusterNotFound, id),
+        Kind::FileServer => not_found(ErrorCode::FileServerNotFound, id),
         Kind::Experiment => not_found(ErrorCode::ExperimentNotFound, id),
         Kind::Job => not_found(ErrorCode::JobNotFound, id),
     }

@@ -176,27 +176,6 @@ impl<'v> Fields<'v> {
         Some(texts)
     }
 
-    /// Records that a member is part of the contract, but not offered by this server yet. Empty objects and lists ask for
-    /// nothing and are let through.
-    pub fn refuse(&self, name: &str, found: &mut Violations) {
-        let asks = |value: &Value| match value {
-            Value::Object(object) => {
-                object.values().any(|v| !v.is_null() && !matches!(v, Value::Array(entries) if entries.is_empty()))
-            }
-            Value::Array(entries) => !entries.is_empty(),
-            _ => true,
-        };
-        if self.get(name).is_some_and(asks) {
-            self.not_offered(name, found);
-        }
-    }
-
-    /// Records that a member is not offered by this server yet, whatever its value.
-    pub fn not_offered(&self, name: &str, found: &mut Violations) {
-        let path = self.path_of(name);
-        found.invalid(&path, format!("The property '{path}' is not offered by this server yet. Leave it out."));
-    }
-
     fn mistyped(&self, name: &str, wanted: &str, value: &Value, found: &mut Violations) {
         let path = self.path_of(name);
         found.invalid(&path, format!("The property '{path}' must be {wanted}, not {}.", kind(value)));
@@ -248,16 +227,5 @@ mod tests {
             assert_eq!(root.number("n", 0..=5, &mut found), read);
             assert_eq!(found.is_empty(), read.is_some());
         }
-    }
-
-    #[test]
-    fn empty_containers_ask_for_nothing() {
-        let document = json!({"a": {}, "b": [], "c": {"d": [], "e": null}, "f": {"g": [{}]}});
-        let mut found = Violations::new();
-        let root = Fields::root(&document, &mut found).expect("an object");
-        for name in ["a", "b", "c", "f", "h"] {
-            root.refuse(name, &mut found);
-        }
-        assert_eq!(found.iter().map(|v| v.target.as_str()).collect::<Vec<_>>(), ["f"]);
     }
 }

@@ -50,11 +50,14 @@ impl ApiVersion {
     }
 }
 
+/// Values of a request to seal, by the field's name.
+pub type Secrets = BTreeMap<String, SecretText>;
+
 /// A decoded request body: what is asked for and, apart from it, what must be sealed.
 #[derive(Clone, Debug)]
 pub struct Decoded<S> {
     /// What is asked for, defaults filled in.
     pub spec: S,
     /// Values to seal, by field name.
-    pub secrets: BTreeMap<String, SecretText>,
+    pub secrets: Secrets,
 }

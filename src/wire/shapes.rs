@@ -68,19 +68,6 @@ impl<'a> NameValueBody<'a> {
     }
 }
 
-/// A secret as answers show it: by name alone.
-#[derive(Serialize)]
-pub struct SecretBody<'a> {
-    name: &'a str,
-}
-
-impl<'a> SecretBody<'a> {
-    /// As the wire writes a list of them.
-    pub fn list(names: &'a [String]) -> Vec<SecretBody<'a>> {
-        names.iter().map(|name| SecretBody { name }).collect()
-    }
-}
-
 /// An error that an entity shows about itself.
 ///
 /// Source: `BatchAIError`, openapi 2018-05-01.

@@ -348,9 +348,7 @@ impl Model {
                 let staying = self.machines.values().filter(|node| {
                     node.row.cluster == spec.cluster && !matches!(node.row.state, MachineState::Leaving | MachineState::Gone)
                 });
-                let target = self.clusters.get(&spec.cluster).map_or(0, |cluster| match cluster.spec.scale {
-                    Scale::Manual { target, .. } => target as usize,
-                });
+                let target = self.clusters.get(&spec.cluster).map_or(0, |cluster| cluster.spec.scale.first_target() as usize);
                 must(staying.count() <= target, "S13: more machines are asked for than the cluster is to have")?;
             }
             Change::MachinePresent { uid, revision, address, at } => {
@@ -550,7 +548,7 @@ impl Model {
 
     pub(crate) fn resize(&mut self, uid: ResourceUid, target: u32, deallocation: Deallocation, at: Timestamp) -> bool {
         let Some(cluster) = self.clusters.get_mut(&uid).filter(|cluster| !cluster.deleting) else { return false };
-        let Scale::Manual { target: before, .. } = cluster.spec.scale;
+        let before = cluster.spec.scale.first_target();
         cluster.spec.scale = Scale::Manual { target, deallocation };
         if before != target {
             cluster.status.allocation = Allocation::Resizing;

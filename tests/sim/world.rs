@@ -336,7 +336,7 @@ impl World {
             if cluster.deleting {
                 return Some(format!("L2: cluster {} is still being deleted", cluster.uid));
             }
-            let batchyard::domain::cluster::Scale::Manual { target, .. } = cluster.spec.scale;
+            let target = cluster.spec.scale.first_target();
             let nodes: Vec<MachineState> = model
                 .machines
                 .values()

@@ -277,6 +277,7 @@ async fn the_setup_is_told_with_its_secrets_until_it_is_reported() {
             secrets: vec!["KEY".into()],
             std_out_err_path_prefix: "$AZ_BATCHAI_MOUNT_ROOT/shared".into(),
         }),
+        ..NodeSetup::default()
     });
     new.secrets.insert("setup_task.secrets.KEY".into(), SecretText("canary-setup".into()));
     bed.service.put_cluster(&bed.caller, &bed.cluster(), new).await.expect("made");

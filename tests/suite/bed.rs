@@ -123,6 +123,8 @@ impl Bed {
                 priority: Priority::Normal,
                 cluster: self.cluster().path(),
                 node_count: 1,
+                mount_volumes: None,
+                container: None,
                 framework: Framework::Custom { command_line: Some("true".into()) },
                 preparation: None,
                 std_out_err_path_prefix: "$AZ_BATCHAI_JOB_TEMP".into(),

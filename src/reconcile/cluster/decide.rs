@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use crate::clock::Timestamp;
-use crate::domain::cluster::{Allocation, Scale};
+use crate::domain::cluster::Allocation;
 use crate::domain::machine::{Bootstrap, Machine, MachineSpec, MachineState, Size};
 use crate::domain::snapshot::{Change, ClusterRow};
 use crate::id::{AttemptUid, MachineUid};
@@ -53,9 +53,7 @@ fn target(cluster: &ClusterRow) -> usize {
     if cluster.deleting {
         return 0;
     }
-    match cluster.spec.scale {
-        Scale::Manual { target, .. } => usize::try_from(target).unwrap_or(usize::MAX),
-    }
+    usize::try_from(cluster.spec.scale.first_target()).unwrap_or(usize::MAX)
 }
 
 fn stays(fate: &Fate) -> bool {

@@ -1,7 +1,7 @@
 //! One machine: what became of it since its row was written, and what the driver is asked for it.
 
 use crate::domain::attempt::{AssignmentState, Attempt};
-use crate::domain::cluster::{Deallocation, Scale};
+use crate::domain::cluster::Deallocation;
 use crate::domain::machine::{Machine, MachineSpec, MachineState, Setup};
 use crate::domain::resource::EntityError;
 use crate::domain::snapshot::{Change, ClusterRow};
@@ -200,9 +200,7 @@ pub(super) fn wish(cluster: &ClusterRow) -> Deallocation {
     if cluster.deleting {
         return Deallocation::Terminate;
     }
-    match cluster.spec.scale {
-        Scale::Manual { deallocation, .. } => deallocation,
-    }
+    cluster.spec.scale.deallocation()
 }
 
 /// Whether this node's part was told to stop and has not said within patience that it did.

@@ -107,7 +107,7 @@ impl Scene {
     }
 
     pub(super) fn deallocation(mut self, deallocation: Deallocation) -> Scene {
-        let Scale::Manual { target, .. } = self.row().spec.scale;
+        let target = self.row().spec.scale.first_target();
         self.row().spec.scale = Scale::Manual { target, deallocation };
         self
     }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::refused;
+use super::{refused, unmet};
 use crate::agent::protocol::{Assignment, Desired, Host, OutputDirectory, SetupTask, Step, Task, TaskNames};
 use crate::domain::attempt::AttemptState;
-use crate::domain::job::Framework;
+use crate::domain::job::{Framework, SECRETS};
 use crate::domain::machine::Setup;
-use crate::domain::resource::NameValue;
+use crate::domain::node_setup::SETUP_SECRETS;
+use crate::domain::resource::{EntityError, NameValue};
 use crate::error::Error;
 use crate::id::{AttemptUid, MachineUid, ResourceId, ResourceUid};
 use crate::secret::Sealer;
@@ -25,21 +26,22 @@ impl Service {
             return Ok((have, None));
         }
         // A setup that is reported needs its secrets no more.
-        let setup = match held.setup {
+        let (unmet, setup) = match held.setup {
             Setup::Pending => self.setup(held.cluster).await?,
-            Setup::Done | Setup::Failed(_) => None,
+            Setup::Done | Setup::Failed(_) => (None, None),
         };
         let assignments = match &held.gang {
             None => Vec::new(),
             Some(gang) => self.assignment(gang).await?.into_iter().collect(),
         };
-        Ok((held.desired, Some(Desired { setup, assignments })))
+        Ok((held.desired, Some(Desired { unmet, setup, assignments })))
     }
 
-    async fn setup(&self, cluster: ResourceUid) -> Result<Option<SetupTask>, Error> {
-        match machine::setup(self.pool(), cluster).await? {
-            Some(sealed) => setup_task(&self.inner.sealer, cluster, sealed),
-            None => Ok(None),
+    async fn setup(&self, cluster: ResourceUid) -> Result<(Option<EntityError>, Option<SetupTask>), Error> {
+        let Some(sealed) = machine::setup(self.pool(), cluster).await? else { return Ok((None, None)) };
+        match unmet::of_cluster(&sealed.spec) {
+            Some(error) => Ok((Some(error), None)),
+            None => Ok((None, setup_task(&self.inner.sealer, cluster, sealed)?)),
         }
     }
 
@@ -101,7 +103,7 @@ fn setup_task(sealer: &Sealer, cluster: ResourceUid, sealed: SealedSetup) -> Res
     let id = ResourceId::parse(&sealed.path).map_err(Error::internal)?;
     Ok(Some(SetupTask {
         command_line: task.command_line,
-        environment: environment(sealer, cluster, &task.environment, &sealed.secrets, "setup_task.secrets.")?,
+        environment: environment(sealer, cluster, &task.environment, &sealed.secrets, SETUP_SECRETS)?,
         std_out_err_path_prefix: task.std_out_err_path_prefix,
         std_out_err_path_suffix: format!("{}/{}", id.output_segment(), sealed.status.output_uuid),
     }))
@@ -116,17 +118,21 @@ fn task(sealer: &Sealer, sealed: SealedTask, rank: i32) -> Result<Task, Error> {
     let [workspace, experiment, name] = id.names() else {
         return Err(Error::internal("a job's path has other names than workspace, experiment and job"));
     };
+    // What cannot be done is not prepared either, and its secrets stay sealed.
+    let unmet = unmet::of_job(&spec);
     let command_line = match spec.framework {
         // A custom job runs on the first node alone; the others prepare and wait.
         Framework::Custom { command_line } if rank == 0 => command_line,
-        Framework::Custom { .. } => None,
+        _ => None,
     };
+    let secrets = if unmet.is_none() { secrets } else { Vec::new() };
     let directory = |directory: crate::domain::job::OutputDirectory| OutputDirectory {
         id: directory.id,
         path_prefix: directory.path_prefix,
         path_suffix: directory.path_suffix,
     };
     Ok(Task {
+        unmet,
         names: TaskNames {
             workspace: workspace.clone(),
             experiment: experiment.clone(),
@@ -141,6 +147,6 @@ fn task(sealer: &Sealer, sealed: SealedTask, rank: i32) -> Result<Task, Error> {
         std_out_err_path_prefix: spec.std_out_err_path_prefix,
         input_directories: spec.input_directories.unwrap_or_default().into_iter().map(|input| (input.id, input.path)).collect(),
         output_directories: spec.output_directories.unwrap_or_default().into_iter().map(directory).collect(),
-        environment: environment(sealer, job, spec.environment.as_deref().unwrap_or_default(), &secrets, "secrets.")?,
+        environment: environment(sealer, job, spec.environment.as_deref().unwrap_or_default(), &secrets, SECRETS)?,
     })
 }

@@ -4,6 +4,7 @@ mod credential;
 mod desired;
 mod join;
 mod sync;
+mod unmet;
 mod waiters;
 
 pub(super) use credential::RENEW;

@@ -1,43 +1,30 @@
 //! Jobs as 2018-05-01 writes them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::cluster::MAX_NODES;
 use crate::domain::job::{
-    DEFAULT_MAX_WALL_CLOCK, Framework, InputDirectory, Job, JobSpec, JobStatus, OutputDirectory, Phase, Priority, STDOUTERR,
+    DEFAULT_MAX_WALL_CLOCK, InputDirectory, Job, JobSpec, JobStatus, OutputDirectory, Phase, Priority, SECRETS, STDOUTERR,
 };
 use crate::domain::resource::Envelope;
-use crate::domain::secret::SecretText;
 use crate::error::{Error, Violations};
 use crate::id::{Kind, ResourceId};
-use crate::wire::Decoded;
 use crate::wire::duration::{parse_seconds, write_seconds};
 use crate::wire::fields::{Fields, LONG_TEXT, SHORT_TEXT};
-use crate::wire::shapes::{EntityErrorBody, NameValueBody, ResourceIdBody, SecretBody};
+use crate::wire::shapes::{EntityErrorBody, NameValueBody, ResourceIdBody};
 use crate::wire::times::moment;
-use crate::wire::v2018_05_01::Encode;
-use crate::wire::v2018_05_01::variables::{decode_environment, decode_secrets};
+use crate::wire::v2018_05_01::container::{ContainerSettingsBody, decode_container};
+use crate::wire::v2018_05_01::framework::{FrameworkBody, decode_framework};
+use crate::wire::v2018_05_01::mounts::{MountVolumesBody, decode_mounts};
+use crate::wire::v2018_05_01::paths::leaves_its_folder;
+use crate::wire::v2018_05_01::variables::{SecretVariableBody, decode_environment, decode_secrets};
+use crate::wire::v2018_05_01::{Encode, word_of};
+use crate::wire::{Decoded, Secrets};
 
 const PRIORITIES: [(&str, Priority); 3] = [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)];
-
-/// Members that choose a framework; one of them is given.
-pub const FRAMEWORKS: [&str; 9] = [
-    "cntkSettings",
-    "pyTorchSettings",
-    "tensorFlowSettings",
-    "caffeSettings",
-    "caffe2Settings",
-    "chainerSettings",
-    "customToolkitSettings",
-    "customMpiSettings",
-    "horovodSettings",
-];
-
-/// The member that chooses the custom toolkit.
-pub const CUSTOM: &str = "customToolkitSettings";
 
 /// Longest time that a job may ask for. Unit: seconds. Above what clients of any time sent as their default (150 days).
 const MAX_WALL_CLOCK_S: u64 = 366 * 86_400;
@@ -48,7 +35,7 @@ const MAX_WALL_CLOCK_S: u64 = 366 * 86_400;
 /// Every violation.
 pub fn decode_create(document: &Value) -> Result<Decoded<JobSpec>, Error> {
     let mut found = Violations::new();
-    let mut secrets = BTreeMap::new();
+    let mut secrets = Secrets::new();
     let spec = Fields::root(document, &mut found)
         .and_then(|root| root.required_object("properties", &mut found))
         .and_then(|properties| decode_spec(&properties, &mut secrets, &mut found));
@@ -57,13 +44,14 @@ pub fn decode_create(document: &Value) -> Result<Decoded<JobSpec>, Error> {
     Ok(Decoded { spec, secrets })
 }
 
-fn decode_spec(fields: &Fields<'_>, secrets: &mut BTreeMap<String, SecretText>, found: &mut Violations) -> Option<JobSpec> {
+/// Reads the members of `properties`.
+pub fn decode_spec(fields: &Fields<'_>, secrets: &mut Secrets, found: &mut Violations) -> Option<JobSpec> {
     let priority = fields.word("schedulingPriority", &PRIORITIES, found).unwrap_or_default();
     let cluster = fields.required_object("cluster", found).and_then(|cluster| decode_cluster(&cluster, found));
-    fields.refuse("mountVolumes", found);
+    let mount_volumes = decode_mounts(fields, secrets, found);
     let node_count = fields.required_number("nodeCount", 1..=MAX_NODES, found);
-    fields.refuse("containerSettings", found);
-    let framework = decode_framework(fields, found);
+    let container = decode_container(fields, secrets, found);
+    let framework = decode_framework(fields, node_count, found);
     let preparation = fields
         .object("jobPreparation", found)
         .and_then(|preparation| preparation.required_text("commandLine", LONG_TEXT, found).map(str::to_owned));
@@ -71,12 +59,14 @@ fn decode_spec(fields: &Fields<'_>, secrets: &mut BTreeMap<String, SecretText>, 
     let input_directories = decode_inputs(fields, found);
     let output_directories = decode_outputs(fields, found);
     let environment = decode_environment(fields, found);
-    let names = decode_secrets(fields, "secrets.", secrets, found);
+    let names = decode_secrets(fields, SECRETS, secrets, found);
     let max_wall_clock_s = decode_constraints(fields, found);
     Some(JobSpec {
         priority,
         cluster: cluster?,
         node_count: node_count?,
+        mount_volumes,
+        container,
         framework: framework?,
         preparation,
         std_out_err_path_prefix: prefix?.to_owned(),
@@ -99,31 +89,6 @@ fn decode_cluster(fields: &Fields<'_>, found: &mut Violations) -> Option<String>
         }
         Err(error) => {
             found.invalid(&path, format!("The property '{path}' is not a resource id: it {}.", error.rule));
-            None
-        }
-    }
-}
-
-fn decode_framework(fields: &Fields<'_>, found: &mut Violations) -> Option<Framework> {
-    let given: Vec<&str> = FRAMEWORKS.into_iter().filter(|name| fields.has(name)).collect();
-    for name in given.iter().filter(|name| **name != CUSTOM) {
-        fields.not_offered(name, found);
-    }
-    match given.as_slice() {
-        [] => {
-            let path = fields.path_of(CUSTOM);
-            found.invalid(&path, format!("The job has no framework settings. Give exactly one, for example '{path}'."));
-            None
-        }
-        [only] if *only == CUSTOM => {
-            let settings = fields.object(CUSTOM, found)?;
-            let command_line = settings.text("commandLine", LONG_TEXT, found).map(str::to_owned);
-            Some(Framework::Custom { command_line })
-        }
-        [_] => None,
-        [_, ..] => {
-            let path = fields.path_of(CUSTOM);
-            found.invalid(&path, format!("The job has the framework settings {}. Give exactly one.", given.join(", ")));
             None
         }
     }
@@ -176,10 +141,6 @@ fn decode_outputs(fields: &Fields<'_>, found: &mut Violations) -> Option<Vec<Out
         }
     }
     Some(read)
-}
-
-fn leaves_its_folder(path: &str) -> bool {
-    path.chars().any(|c| c.is_control() || c == '\\') || path.split('/').any(|s| s.is_empty() || s == "." || s == "..")
 }
 
 /// An id becomes the name of a variable: letters, digits and `_`, once in a list.
@@ -239,8 +200,13 @@ struct JobProperties<'a> {
     cluster: ResourceIdBody<'a>,
     job_output_directory_path_segment: String,
     node_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container_settings: Option<ContainerSettingsBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mount_volumes: Option<MountVolumesBody<'a>>,
     tool_type: &'static str,
-    custom_toolkit_settings: CustomToolkitSettings<'a>,
+    #[serde(flatten)]
+    framework: FrameworkBody<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     job_preparation: Option<JobPreparation<'a>>,
     std_out_err_path_prefix: &'a str,
@@ -251,7 +217,7 @@ struct JobProperties<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     environment_variables: Option<Vec<NameValueBody<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secrets: Option<Vec<SecretBody<'a>>>,
+    secrets: Option<Vec<SecretVariableBody<'a>>>,
     constraints: Constraints,
     creation_time: String,
     provisioning_state: &'static str,
@@ -260,13 +226,6 @@ struct JobProperties<'a> {
     execution_state_transition_time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     execution_info: Option<ExecutionInfo<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CustomToolkitSettings<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    command_line: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -332,26 +291,23 @@ impl Encode for Job {
         let (spec, status) = (&stored.spec, &stored.status);
         let id = ResourceId::parse(&stored.path).ok();
         let experiment = id.as_ref().and_then(ResourceId::parent).map(|parent| parent.name().to_owned());
-        let Framework::Custom { command_line } = &spec.framework;
         JobBody {
             id: &stored.path,
             name: &stored.name,
             r#type: Kind::Job.resource_type(),
             properties: JobProperties {
                 experiment_name: experiment.unwrap_or_default(),
-                scheduling_priority: match spec.priority {
-                    Priority::Low => "low",
-                    Priority::Normal => "normal",
-                    Priority::High => "high",
-                },
+                scheduling_priority: word_of(&PRIORITIES, spec.priority),
                 cluster: ResourceIdBody { id: &spec.cluster },
                 job_output_directory_path_segment: match id {
                     Some(id) => format!("{}/{}", id.output_segment(), stored.uid),
                     None => stored.uid.to_string(),
                 },
                 node_count: spec.node_count,
-                tool_type: "custom",
-                custom_toolkit_settings: CustomToolkitSettings { command_line: command_line.as_deref() },
+                container_settings: spec.container.as_ref().map(ContainerSettingsBody::of),
+                mount_volumes: spec.mount_volumes.as_ref().map(MountVolumesBody::of),
+                tool_type: spec.framework.tool_type(),
+                framework: FrameworkBody::of(&spec.framework),
                 job_preparation: spec.preparation.as_deref().map(|command_line| JobPreparation { command_line }),
                 std_out_err_path_prefix: &spec.std_out_err_path_prefix,
                 input_directories: spec
@@ -369,7 +325,7 @@ impl Encode for Job {
                         .collect()
                 }),
                 environment_variables: spec.environment.as_deref().map(NameValueBody::list),
-                secrets: spec.secrets.as_deref().map(SecretBody::list),
+                secrets: spec.secrets.as_deref().map(SecretVariableBody::list),
                 constraints: Constraints { max_wall_clock_time: write_seconds(spec.max_wall_clock_s) },
                 creation_time: moment(stored.created_at),
                 provisioning_state: stored.provisioning.as_str(),

@@ -1,12 +1,20 @@
 //! The frozen contract of the retired service: exactly what it published and was seen to answer.
 
+pub mod account;
 pub mod cluster;
+pub mod container;
 pub mod experiment;
 pub mod files;
+pub mod framework;
 pub mod job;
 pub mod login;
+pub mod mounts;
+pub mod node_setup;
 pub mod operation;
 pub mod operations_list;
+pub mod paths;
+pub mod scale;
+pub mod secrets;
 pub mod usages;
 pub mod variables;
 pub mod workspace;
@@ -48,4 +56,9 @@ impl ContainerProperties {
             creation_time: crate::wire::times::moment(stored.created_at),
         }
     }
+}
+
+/// The wire's word of a value.
+pub(crate) fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
 }

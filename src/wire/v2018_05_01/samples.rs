@@ -7,10 +7,14 @@ use crate::domain::cluster::{
     Allocation, Cluster, ClusterSpec, ClusterStatus, Deallocation, ImageReference, NodeCounts, NodeSetup, Scale, SetupTask,
     UserAccount, VmPriority,
 };
+use crate::domain::container::{ContainerSettings, RegistryCredentials};
 use crate::domain::experiment::{Experiment, ExperimentSpec};
 use crate::domain::group::{Group, GroupSpec};
 use crate::domain::job::{Framework, InputDirectory, Job, JobSpec, JobStatus, OutputDirectory, Phase, Priority};
+use crate::domain::mount::{AzureBlobFileSystem, AzureFileShare, FileServerMount, MountVolumes, UnmanagedFileSystem};
+use crate::domain::node_setup::PerformanceCounters;
 use crate::domain::resource::{EntityError, Envelope, NameValue, NoStatus, Provisioning, Resource};
+use crate::domain::secret::{SecretValue, SecretVariable, VaultReference};
 use crate::domain::workspace::{Workspace, WorkspaceSpec};
 use crate::id::{Kind, ResourceId, ResourceUid, SubscriptionId};
 
@@ -56,11 +60,45 @@ pub(crate) fn experiment() -> Envelope<Experiment> {
     envelope(&["vision", "sweep"], ExperimentSpec {}, NoStatus {})
 }
 
+fn vault() -> VaultReference {
+    VaultReference { vault: "/subscriptions/x/vaults/v".into(), url: "https://v.example/secrets/s".into() }
+}
+
+pub(crate) fn mounts() -> MountVolumes {
+    MountVolumes {
+        azure_file_shares: Some(vec![AzureFileShare {
+            account: "acct01".into(),
+            url: "https://acct01.file.core.windows.net/logs".into(),
+            credentials: SecretValue::Sealed,
+            relative_path: "afs".into(),
+            file_mode: "0777".into(),
+            directory_mode: "0700".into(),
+        }]),
+        azure_blob_file_systems: Some(vec![AzureBlobFileSystem {
+            account: "acct01".into(),
+            container: "data".into(),
+            credentials: SecretValue::Vault(vault()),
+            relative_path: "bfs".into(),
+            mount_options: Some("-o ro".into()),
+        }]),
+        file_servers: Some(vec![FileServerMount {
+            file_server: "/subscriptions/x/fileservers/nfs".into(),
+            source_directory: Some("data".into()),
+            relative_path: "nfs".into(),
+            mount_options: Some("rw".into()),
+        }]),
+        unmanaged_file_systems: Some(vec![UnmanagedFileSystem {
+            mount_command: "mount -t glusterfs 10.0.0.4:/gv0".into(),
+            relative_path: "gluster".into(),
+        }]),
+    }
+}
+
 pub(crate) fn cluster() -> Envelope<Cluster> {
     let setup_task = SetupTask {
         command_line: "apt-get install -y unzip".into(),
         environment: vec![pair("MODE", "fast")],
-        secrets: vec!["TOKEN".into()],
+        secrets: vec!["TOKEN".into(), SecretVariable::Vault { name: "KEY".into(), reference: vault() }],
         std_out_err_path_prefix: "$AZ_BATCHAI_MOUNT_ROOT/shared".into(),
     };
     let spec = ClusterSpec {
@@ -68,7 +106,14 @@ pub(crate) fn cluster() -> Envelope<Cluster> {
         vm_priority: VmPriority::LowPriority,
         scale: Scale::Manual { target: 2, deallocation: Deallocation::WaitForJobCompletion },
         image: ImageReference { image_id: Some("/subscriptions/x/images/i".into()), ..ImageReference::default() },
-        node_setup: Some(NodeSetup { setup_task: Some(setup_task) }),
+        node_setup: Some(NodeSetup {
+            setup_task: Some(setup_task),
+            mount_volumes: Some(mounts()),
+            performance_counters: Some(PerformanceCounters {
+                component: "/subscriptions/x/components/c".into(),
+                key: SecretValue::Sealed,
+            }),
+        }),
         user_account: UserAccount { name: "ops".into(), ssh_public_key: Some("ssh-rsa AAAA".into()) },
         subnet: Some("/subscriptions/x/subnets/s".into()),
     };
@@ -87,6 +132,13 @@ pub(crate) fn job() -> Envelope<Job> {
         priority: Priority::High,
         cluster: cluster().path,
         node_count: 1,
+        mount_volumes: Some(mounts()),
+        container: Some(ContainerSettings {
+            image: "registry.example/trainer".into(),
+            registry: Some("registry.example".into()),
+            credentials: Some(RegistryCredentials { username: "puller".into(), password: SecretValue::Vault(vault()) }),
+            shm_size: Some("16gb".into()),
+        }),
         framework: Framework::Custom { command_line: Some("echo hi".into()) },
         preparation: Some("true".into()),
         std_out_err_path_prefix: "$AZ_BATCHAI_MOUNT_ROOT/shared".into(),
@@ -97,7 +149,7 @@ pub(crate) fn job() -> Envelope<Job> {
             path_suffix: Some("files".into()),
         }]),
         environment: Some(vec![pair("MODE", "fast")]),
-        secrets: Some(vec!["API_KEY".into()]),
+        secrets: Some(vec!["API_KEY".into(), SecretVariable::Vault { name: "KEY".into(), reference: vault() }]),
         max_wall_clock_s: 604_800,
     };
     let status = JobStatus {

@@ -67,7 +67,7 @@ fn a_cluster_is_written_in_the_recorded_order() {
         "virtualMachineConfiguration",
         "userAccountSettings",
         "nodeSetup",
-        "\"secrets\":[{\"name\":\"TOKEN\"}]",
+        "\"secrets\":[{\"name\":\"TOKEN\"},{\"name\":\"KEY\",\"valueSecretReference\":{",
         "ml-rg/workspaces/vision/clusters/nc6/0d6a4e0c-51b3-4a1e-8c5b-6f8f0a1b2c3d",
         "subnet",
         "errors",
@@ -87,7 +87,8 @@ fn a_job_tells_of_its_execution_only_once_it_runs() {
     let segment = format!("{SUBSCRIPTION}/ml-rg/workspaces/vision/experiments/sweep/jobs/train01/{}", stored.uid);
     assert!(text.contains(&format!("\"jobOutputDirectoryPathSegment\":\"{segment}\"")), "{text}");
     assert!(text.contains("\"experimentName\":\"sweep\",\"schedulingPriority\":\"high\""), "{text}");
-    assert!(text.contains("\"secrets\":[{\"name\":\"API_KEY\"}],\"constraints\":{\"maxWallClockTime\":\"P7D\"}"), "{text}");
+    assert!(text.contains("\"secrets\":[{\"name\":\"API_KEY\"},{\"name\":\"KEY\","), "{text}");
+    assert!(text.contains("\"constraints\":{\"maxWallClockTime\":\"P7D\"}"), "{text}");
     assert!(
         text.ends_with(
             "\"executionInfo\":{\"startTime\":\"2018-06-14T09:20:02.07Z\",\"endTime\":\"2018-06-14T09:20:31.4Z\",\"exitCode\":1,\
@@ -142,10 +143,10 @@ fn all_faults_of_a_cluster_are_told_at_once() {
     let body = json!({"properties": {
         "vmPriority": "cheap",
         "scaleSettings": {"manual": {"targetNodeCount": 101, "nodeDeallocationOption": "x"}},
-        "virtualMachineConfiguration": {"imageReference": {"publisher": "p"}},
+        "virtualMachineConfiguration": {"imageReference": {"publisher": "p", "virtualMachineImageId": "/subscriptions/s/images/i"}},
         "nodeSetup": {
             "mountVolumes": {"azureFileShares": [{}]},
-            "performanceCountersSettings": {"appInsightsReference": {}},
+            "performanceCountersSettings": {"appInsightsReference": {"component": {"id": "c"}}},
             "setupTask": {"environmentVariables": [{"name": "A=B", "value": "1"}, {"name": "C"}]},
         },
         "userAccountSettings": {"adminUserName": "root"},
@@ -159,12 +160,17 @@ fn all_faults_of_a_cluster_are_told_at_once() {
         (InvalidPropertyValue, "properties.scaleSettings.manual.nodeDeallocationOption"),
         (MissingRequiredProperty, "properties.virtualMachineConfiguration.imageReference.offer"),
         (MissingRequiredProperty, "properties.virtualMachineConfiguration.imageReference.sku"),
-        (InvalidPropertyValue, "properties.nodeSetup.mountVolumes"),
-        (InvalidPropertyValue, "properties.nodeSetup.performanceCountersSettings"),
+        (InvalidPropertyValue, "properties.virtualMachineConfiguration.imageReference.virtualMachineImageId"),
         (MissingRequiredProperty, "properties.nodeSetup.setupTask.commandLine"),
         (InvalidPropertyValue, "properties.nodeSetup.setupTask.environmentVariables[0].name"),
         (MissingRequiredProperty, "properties.nodeSetup.setupTask.environmentVariables[1].value"),
         (MissingRequiredProperty, "properties.nodeSetup.setupTask.stdOutErrPathPrefix"),
+        (MissingRequiredProperty, "properties.nodeSetup.mountVolumes.azureFileShares[0].accountName"),
+        (MissingRequiredProperty, "properties.nodeSetup.mountVolumes.azureFileShares[0].azureFileUrl"),
+        (MissingRequiredProperty, "properties.nodeSetup.mountVolumes.azureFileShares[0].credentials"),
+        (MissingRequiredProperty, "properties.nodeSetup.mountVolumes.azureFileShares[0].relativeMountPath"),
+        (InvalidPropertyValue, "properties.nodeSetup.performanceCountersSettings.appInsightsReference.component.id"),
+        (MissingRequiredProperty, "properties.nodeSetup.performanceCountersSettings.appInsightsReference.instrumentationKey"),
         (InvalidPropertyValue, "properties.userAccountSettings.adminUserName"),
         (InvalidPropertyValue, "properties.subnet.id"),
     ];
@@ -174,12 +180,16 @@ fn all_faults_of_a_cluster_are_told_at_once() {
 #[test]
 fn all_faults_of_a_job_are_told_at_once() {
     use ErrorCode::*;
+    let reference = json!({"sourceVault": {"id": "/subscriptions/x"}, "secretUrl": "http://plain"});
     let body = json!({"properties": {
         "schedulingPriority": 7,
         "cluster": {"id": samples::workspace().path},
         "nodeCount": 0,
-        "containerSettings": {"imageSourceRegistry": {"image": "ubuntu"}},
-        "tensorFlowSettings": {"pythonScriptFilePath": "x"},
+        "containerSettings": {
+            "imageSourceRegistry": {"image": "-v /:/host", "credentials": {"username": "u"}},
+            "shmSize": "much",
+        },
+        "tensorFlowSettings": {"workerCount": 0},
         "jobPreparation": {},
         "inputDirectories": [{"id": "a-b", "path": "x"}],
         "outputDirectories": [
@@ -187,7 +197,7 @@ fn all_faults_of_a_job_are_told_at_once() {
             {"id": "O", "pathPrefix": "x", "pathSuffix": "../up"},
             {"id": "O", "pathPrefix": "x"},
         ],
-        "secrets": [{"name": "K", "valueSecretReference": {"secretUrl": "https://v"}}, {"name": "K", "value": "1"}],
+        "secrets": [{"name": "K", "valueSecretReference": reference}, {"name": "K", "value": "1"}, {"name": "L"}],
         "constraints": {"maxWallClockTime": "P1Y"},
     }});
     let error = job::decode_create(&body).expect_err("faults");
@@ -195,16 +205,20 @@ fn all_faults_of_a_job_are_told_at_once() {
         (InvalidPropertyValue, "properties.schedulingPriority"),
         (InvalidPropertyValue, "properties.cluster.id"),
         (InvalidPropertyValue, "properties.nodeCount"),
-        (InvalidPropertyValue, "properties.containerSettings"),
-        (InvalidPropertyValue, "properties.tensorFlowSettings"),
+        (InvalidPropertyValue, "properties.containerSettings.shmSize"),
+        (InvalidPropertyValue, "properties.containerSettings.imageSourceRegistry.image"),
+        (MissingRequiredProperty, "properties.containerSettings.imageSourceRegistry.credentials.password"),
+        (MissingRequiredProperty, "properties.tensorFlowSettings.pythonScriptFilePath"),
+        (InvalidPropertyValue, "properties.tensorFlowSettings.workerCount"),
         (MissingRequiredProperty, "properties.jobPreparation.commandLine"),
         (MissingRequiredProperty, "properties.stdOutErrPathPrefix"),
         (InvalidPropertyValue, "properties.inputDirectories[0].id"),
         (InvalidPropertyValue, "properties.outputDirectories[0].id"),
         (InvalidPropertyValue, "properties.outputDirectories[1].pathSuffix"),
         (InvalidPropertyValue, "properties.outputDirectories[2].id"),
-        (InvalidPropertyValue, "properties.secrets[0].valueSecretReference"),
+        (InvalidPropertyValue, "properties.secrets[0].valueSecretReference.secretUrl"),
         (InvalidPropertyValue, "properties.secrets[1].name"),
+        (MissingRequiredProperty, "properties.secrets[2].value"),
         (InvalidPropertyValue, "properties.constraints.maxWallClockTime"),
     ];
     assert_eq!(faults(&error), wanted.map(|(code, target)| (code, target.to_owned())));
@@ -214,12 +228,174 @@ fn all_faults_of_a_job_are_told_at_once() {
 fn exactly_one_framework_is_asked_for() {
     let mut none = job_body();
     none["properties"].as_object_mut().expect("an object").remove("customToolkitSettings");
-    let mut two = job_body();
-    two["properties"]["horovodSettings"] = json!({"pythonScriptFilePath": "x"});
-    for body in [none, two] {
-        let error = job::decode_create(&body).expect_err("a fault");
-        assert!(faults(&error).iter().any(|(_, target)| target == "properties.customToolkitSettings"), "{error:?}");
+    let error = job::decode_create(&none).expect_err("a fault");
+    assert_eq!(faults(&error), [(ErrorCode::InvalidPropertyValue, "properties.customToolkitSettings".to_owned())]);
+    let mut three = job_body();
+    three["properties"]["horovodSettings"] = json!({"pythonScriptFilePath": "x"});
+    three["properties"]["caffeSettings"] = json!({});
+    let error = job::decode_create(&three).expect_err("faults");
+    let targets = ["properties.customToolkitSettings", "properties.horovodSettings"];
+    assert_eq!(faults(&error), targets.map(|target| (ErrorCode::InvalidPropertyValue, target.to_owned())));
+}
+
+/// A framework's settings as they are read and written back on so many nodes.
+fn echoed(nodes: u32, member: &str, settings: Value) -> Result<Value, Error> {
+    let mut body = job_body();
+    let properties = body["properties"].as_object_mut().expect("an object");
+    properties.remove("customToolkitSettings");
+    properties.insert(member.into(), settings);
+    properties.insert("nodeCount".into(), json!(nodes));
+    let mut stored = samples::job();
+    stored.spec = job::decode_create(&body)?.spec;
+    // What is stored is read back as the same.
+    let document = serde_json::to_string(&stored.spec).expect("writes");
+    assert_eq!(serde_json::from_str::<crate::domain::job::JobSpec>(&document).expect("reads"), stored.spec);
+    let written: Value = serde_json::from_str(&written(&stored)).expect("JSON");
+    let tool = written["properties"]["toolType"].as_str().expect("a tool type");
+    assert!(member.to_lowercase().starts_with(tool), "{tool} of {member}");
+    Ok(written["properties"][member].clone())
+}
+
+#[test]
+fn settings_of_each_framework_come_back_with_their_defaults() {
+    let script = json!({"pythonScriptFilePath": "$P/a.py", "pythonInterpreterPath": "/opt/python", "commandLineArgs": "-x"});
+    let with = |more: Value| {
+        let mut all = script.clone();
+        all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        all
+    };
+    let config = json!({"configFilePath": "$P/a.cntk", "commandLineArgs": "rootDir=."});
+    let bare = json!({"pythonScriptFilePath": "a.py"});
+    let distributed = json!({
+        "pythonScriptFilePath": "a.py", "masterCommandLineArgs": "m", "workerCommandLineArgs": "w",
+        "parameterServerCommandLineArgs": "p", "workerCount": 4, "parameterServerCount": 2,
+    });
+    let table = [
+        (2, "cntkSettings", script.clone(), with(json!({"languageType": "Python", "processCount": 2}))),
+        (
+            1,
+            "cntkSettings",
+            with(json!({"languageType": "python", "processCount": 4})),
+            with(json!({"languageType": "Python", "processCount": 4})),
+        ),
+        (
+            1,
+            "cntkSettings",
+            config.clone(),
+            json!({"languageType": "BrainScript", "configFilePath": "$P/a.cntk", "commandLineArgs": "rootDir=.", "processCount": 1}),
+        ),
+        (
+            3,
+            "caffeSettings",
+            config.clone(),
+            json!({"configFilePath": "$P/a.cntk", "commandLineArgs": "rootDir=.", "processCount": 3}),
+        ),
+        (1, "caffeSettings", bare.clone(), json!({"pythonScriptFilePath": "a.py", "processCount": 1})),
+        (2, "caffe2Settings", script.clone(), script.clone()),
+        (2, "chainerSettings", script.clone(), with(json!({"processCount": 2}))),
+        (2, "horovodSettings", with(json!({"processCount": 8})), with(json!({"processCount": 8}))),
+        (
+            2,
+            "pyTorchSettings",
+            with(json!({"communicationBackend": "gloo"})),
+            with(json!({"communicationBackend": "Gloo", "processCount": 2})),
+        ),
+        (1, "pyTorchSettings", bare.clone(), json!({"pythonScriptFilePath": "a.py", "processCount": 1})),
+        (2, "tensorFlowSettings", distributed.clone(), distributed),
+        (
+            2,
+            "tensorFlowSettings",
+            bare.clone(),
+            json!({"pythonScriptFilePath": "a.py", "workerCount": 2, "parameterServerCount": 1}),
+        ),
+        (1, "tensorFlowSettings", bare.clone(), bare),
+        (2, "customMpiSettings", json!({"commandLine": "true"}), json!({"commandLine": "true", "processCount": 2})),
+    ];
+    for (nodes, member, sent, wanted) in table {
+        assert_eq!(echoed(nodes, member, sent.clone()).expect("valid"), wanted, "{member} {sent}");
     }
+    assert_eq!(echoed(1, "customToolkitSettings", json!({})).expect("valid"), json!({}));
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_told() {
+    let table = [
+        ("cntkSettings", json!({}), vec!["pythonScriptFilePath"]),
+        ("cntkSettings", json!({"languageType": "BrainScript"}), vec!["configFilePath"]),
+        ("cntkSettings", json!({"languageType": "R", "configFilePath": "c"}), vec!["languageType"]),
+        ("cntkSettings", json!({"configFilePath": "c", "pythonScriptFilePath": "s"}), vec!["configFilePath"]),
+        ("cntkSettings", json!({"configFilePath": "c", "pythonInterpreterPath": "i"}), vec!["pythonInterpreterPath"]),
+        (
+            "caffeSettings",
+            json!({"configFilePath": "c", "pythonScriptFilePath": "s", "processCount": 0}),
+            vec!["processCount", "pythonScriptFilePath"],
+        ),
+        ("pyTorchSettings", json!({"communicationBackend": "pigeon"}), vec!["pythonScriptFilePath", "communicationBackend"]),
+        ("tensorFlowSettings", json!({"pythonScriptFilePath": "s", "parameterServerCount": 2}), vec!["parameterServerCount"]),
+        ("customMpiSettings", json!({"processCount": -1}), vec!["commandLine", "processCount"]),
+        ("caffe2Settings", json!({"pythonScriptFilePath": ""}), vec!["pythonScriptFilePath"]),
+    ];
+    for (member, settings, wanted) in table {
+        let error = echoed(1, member, settings.clone()).expect_err("a fault");
+        let targets: Vec<String> = faults(&error).into_iter().map(|(_, target)| target).collect();
+        let wanted: Vec<String> = wanted.into_iter().map(|name| format!("properties.{member}.{name}")).collect();
+        assert_eq!(targets, wanted, "{member} {settings}");
+    }
+}
+
+#[test]
+fn mounts_come_back_without_their_secrets() {
+    let reference = json!({"sourceVault": {"id": "/subscriptions/x/v"}, "secretUrl": "https://v.example/s"});
+    let mounts = |key: Value| {
+        json!({
+            "azureFileShares": [{
+                "accountName": "acct01", "azureFileUrl": "https://acct01.file.core.windows.net/logs", "credentials": key,
+                "relativeMountPath": "afs",
+            }],
+            "azureBlobFileSystems": [{
+                "accountName": "acct01", "containerName": "data", "credentials": {"accountKeySecretReference": reference},
+                "relativeMountPath": "a/bfs",
+            }],
+            "unmanagedFileSystems": [{"mountCommand": "mount -t nfs 10.0.0.4:/x", "relativeMountPath": "nfs"}],
+        })
+    };
+    let mut body = job_body();
+    body["properties"]["mountVolumes"] = mounts(json!({"accountKey": "canary"}));
+    let decoded = job::decode_create(&body).expect("valid");
+    assert_eq!(decoded.secrets.keys().collect::<Vec<_>>(), ["mount_volumes.azure_file_shares[0].account_key"]);
+    let mut stored = samples::job();
+    stored.spec = decoded.spec;
+    let text = written(&stored);
+    assert!(!text.contains("canary"));
+    let mut wanted = mounts(json!({}));
+    wanted["azureFileShares"][0]["fileMode"] = json!("0777");
+    wanted["azureFileShares"][0]["directoryMode"] = json!("0777");
+    let written: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(written["properties"]["mountVolumes"], wanted);
+}
+
+#[test]
+fn mounts_stay_in_places_of_their_own() {
+    let unmanaged = |place: &str| json!({"mountCommand": "m", "relativeMountPath": place});
+    for place in ["/abs", "../up", "a/../b", "a//b", ".", "", "a\\b", "a\nb", "a/"] {
+        let mut body = job_body();
+        body["properties"]["mountVolumes"] = json!({"unmanagedFileSystems": [unmanaged(place)]});
+        let error = job::decode_create(&body).expect_err(place);
+        let target = "properties.mountVolumes.unmanagedFileSystems[0].relativeMountPath";
+        assert_eq!(faults(&error), [(ErrorCode::InvalidPropertyValue, target.to_owned())], "{place}");
+    }
+    let mut body = job_body();
+    body["properties"]["mountVolumes"] = json!({
+        "fileServers": [{"fileServer": {"id": samples::cluster().path}, "relativeMountPath": "x"}],
+        "unmanagedFileSystems": [unmanaged("x"), unmanaged("x/y")],
+    });
+    let error = job::decode_create(&body).expect_err("faults");
+    let targets: Vec<String> = faults(&error).into_iter().map(|(_, target)| target).collect();
+    let mounts = "properties.mountVolumes";
+    assert_eq!(
+        targets,
+        [format!("{mounts}.fileServers[0].fileServer.id"), format!("{mounts}.unmanagedFileSystems[0].relativeMountPath"),]
+    );
 }
 
 #[test]
@@ -233,10 +409,20 @@ fn a_patch_changes_the_scale_alone() {
     assert_eq!(cluster::decode_update(&json!({"properties": {}})).expect("valid"), None);
     let other = json!({"properties": {"vmSize": "Standard_D2"}});
     assert_eq!(cluster::decode_update(&other).expect_err("a fault").code, ErrorCode::PropertyChangeNotAllowed);
-    let auto = json!({"properties": {"scaleSettings": {"autoScale": {"minimumNodeCount": 0, "maximumNodeCount": 1}}}});
-    let error = cluster::decode_update(&auto).expect_err("a fault");
+    let auto = |minimum: u32, maximum: u32| {
+        let auto = json!({"minimumNodeCount": minimum, "maximumNodeCount": maximum});
+        json!({"properties": {"scaleSettings": {"autoScale": auto}}})
+    };
+    let wanted = Scale::Auto { minimum: 1, maximum: 2, initial: 0 };
+    assert_eq!(cluster::decode_update(&auto(1, 2)).expect("valid"), Some(wanted));
+    let error = cluster::decode_update(&auto(3, 2)).expect_err("a fault");
+    assert_eq!(error.target.as_deref(), Some("properties.scaleSettings.autoScale.minimumNodeCount"));
+    let mut both = auto(0, 1);
+    both["properties"]["scaleSettings"]["manual"] = json!({"targetNodeCount": 1});
+    let error = cluster::decode_update(&both).expect_err("a fault");
     assert_eq!(error.target.as_deref(), Some("properties.scaleSettings.autoScale"));
-    assert!(error.message.contains("not offered"), "{}", error.message);
+    let neither = json!({"properties": {"scaleSettings": {}}});
+    assert_eq!(cluster::decode_update(&neither).expect_err("a fault").code, ErrorCode::MissingRequiredProperty);
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Node {
 
     /// Makes the node run this.
     pub(super) fn want(&self, assignments: impl IntoIterator<Item = Assignment>) {
-        self.server.want(Desired { setup: None, assignments: assignments.into_iter().collect() });
+        self.server.want(Desired { unmet: None, setup: None, assignments: assignments.into_iter().collect() });
     }
 }
 
@@ -143,6 +143,7 @@ pub(super) fn job(command: &str) -> Assignment {
         rank: 0,
         step: Step::Run,
         task: Task {
+            unmet: None,
             names: TaskNames { workspace: "w".into(), experiment: "e".into(), job: "j".into(), cluster: "c".into() },
             output_segment: format!("sub/rg/workspaces/w/experiments/e/jobs/j/{attempt}"),
             hosts: vec![Host { node_id: "tvm-1".into(), address: "10.0.0.4".into() }],

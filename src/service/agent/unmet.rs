@@ -1,0 +1,113 @@
+//! What is stored and cannot be honoured by nodes yet: it is told where the job or the node shows its errors, naming the member.
+//!
+//! See the decision "Accepted is never ignored". Each rule here goes once nodes can do what it names.
+
+use crate::domain::cluster::ClusterSpec;
+use crate::domain::framework::Framework;
+use crate::domain::job::JobSpec;
+use crate::domain::mount::MountVolumes;
+use crate::domain::resource::EntityError;
+use crate::domain::secret::{SecretValue, SecretVariable};
+
+/// The code of a job's error.
+const JOB: &str = "JobSettingsNotSupported";
+
+/// The code of a node's error.
+const NODE: &str = "NodeSettingsNotSupported";
+
+/// What of a job cannot be done here.
+pub(super) fn of_job(spec: &JobSpec) -> Option<EntityError> {
+    let mut members = Vec::new();
+    if !matches!(spec.framework, Framework::Custom { .. }) {
+        members.push(spec.framework.member());
+    }
+    if spec.container.is_some() {
+        members.push("containerSettings");
+    }
+    if is_mounting(spec.mount_volumes.as_ref()) {
+        members.push("mountVolumes");
+    }
+    if spec.secrets.as_deref().is_some_and(is_in_a_vault) {
+        members.push("secrets.valueSecretReference");
+    }
+    told(JOB, "The job", &members)
+}
+
+/// What of a cluster's nodes cannot be done here.
+pub(super) fn of_cluster(spec: &ClusterSpec) -> Option<EntityError> {
+    let mut members = Vec::new();
+    if spec.image.image_id.is_some() {
+        members.push("virtualMachineConfiguration.imageReference.virtualMachineImageId");
+    }
+    if let Some(setup) = &spec.node_setup {
+        if is_mounting(setup.mount_volumes.as_ref()) {
+            members.push("nodeSetup.mountVolumes");
+        }
+        if setup.setup_task.as_ref().is_some_and(|task| is_in_a_vault(&task.secrets)) {
+            members.push("nodeSetup.setupTask.secrets.valueSecretReference");
+        }
+        if let Some(counters) = &setup.performance_counters {
+            members.push(match counters.key {
+                SecretValue::Sealed => "nodeSetup.performanceCountersSettings",
+                SecretValue::Vault(_) => {
+                    "nodeSetup.performanceCountersSettings.appInsightsReference.instrumentationKeySecretReference"
+                }
+            });
+        }
+    }
+    told(NODE, "The node", &members)
+}
+
+fn is_mounting(mounts: Option<&MountVolumes>) -> bool {
+    mounts.is_some_and(|mounts| !mounts.is_empty())
+}
+
+fn is_in_a_vault(secrets: &[SecretVariable]) -> bool {
+    secrets.iter().any(|secret| secret.reference().is_some())
+}
+
+fn told(code: &str, who: &str, members: &[&str]) -> Option<EntityError> {
+    if members.is_empty() {
+        return None;
+    }
+    let list = members.join(", ");
+    let message =
+        format!("{who} needs what this server's nodes cannot do yet: {list}. Leave it out, or run where it is offered.");
+    Some(members.iter().fold(EntityError::new(code, message), |error, member| error.with_detail("property", *member)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v2018_05_01::samples;
+
+    #[test]
+    fn what_nodes_can_do_is_not_told() {
+        let mut job = samples::job().spec;
+        (job.container, job.mount_volumes) = (None, Some(MountVolumes::default()));
+        job.secrets = Some(vec!["A".into()]);
+        assert_eq!(of_job(&job), None);
+        let mut cluster = samples::cluster().spec;
+        cluster.image.image_id = None;
+        cluster.node_setup = None;
+        assert_eq!(of_cluster(&cluster), None);
+    }
+
+    #[test]
+    fn every_member_that_nodes_cannot_honour_is_named() {
+        let members = |error: Option<EntityError>| -> Vec<String> {
+            error.into_iter().flat_map(|error| error.details).map(|detail| detail.value).collect()
+        };
+        let mut job = samples::job().spec;
+        job.framework = Framework::CustomMpi { command_line: "true".into(), process_count: 1 };
+        let wanted = ["customMpiSettings", "containerSettings", "mountVolumes", "secrets.valueSecretReference"];
+        assert_eq!(members(of_job(&job)), wanted);
+        let wanted = [
+            "virtualMachineConfiguration.imageReference.virtualMachineImageId",
+            "nodeSetup.mountVolumes",
+            "nodeSetup.setupTask.secrets.valueSecretReference",
+            "nodeSetup.performanceCountersSettings",
+        ];
+        assert_eq!(members(of_cluster(&samples::cluster().spec)), wanted);
+    }
+}

@@ -108,6 +108,18 @@ impl Kind {
         }
     }
 
+    /// The permission to read one of these.
+    pub fn read_action(self) -> &'static str {
+        match self {
+            Kind::Group => "Microsoft.Resources/subscriptions/resourceGroups/read",
+            Kind::Workspace => "Microsoft.BatchAI/workspaces/read",
+            Kind::Cluster => "Microsoft.BatchAI/workspaces/clusters/read",
+            Kind::FileServer => "Microsoft.BatchAI/workspaces/fileservers/read",
+            Kind::Experiment => "Microsoft.BatchAI/workspaces/experiments/read",
+            Kind::Job => "Microsoft.BatchAI/workspaces/experiments/jobs/read",
+        }
+    }
+
     /// What messages call one of these.
     pub fn noun(self) -> &'static str {
         match self {

@@ -135,6 +135,8 @@ impl Server {
             work.spawn("reconciler", async move { reconciler.run(shutdown).await });
         }
 
+        let edge = Tasks::new();
+        service.answer_waiting_at_end_of(&edge);
         let router = http::router(http::Parts {
             service,
             auth: auth.clone(),
@@ -144,7 +146,6 @@ impl Server {
             public_url: config.listen.public_url.clone(),
             locations: config.limits.locations.iter().map(|name| location(name)).collect(),
         });
-        let edge = Tasks::new();
         let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         let budget = Budget::new(count(config.listen.connections), count(config.listen.connections_per_address));
         let authority = tls.as_ref().and_then(Tls::authority);

@@ -48,6 +48,8 @@ pub(crate) struct Call {
     pub(crate) caller: Option<Caller>,
     /// The version as the client wrote it; empty on open routes.
     pub(crate) version: String,
+    /// The version of the provider's contract; for what is not the provider's it does not count.
+    pub(crate) contract: ApiVersion,
     pub(crate) query: Query,
     pub(crate) raw_query: String,
     pub(crate) raw_path: String,

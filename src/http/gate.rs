@@ -112,6 +112,7 @@ async fn admit(
     seen: &mut Seen,
 ) -> Result<Call, Error> {
     let (mut target, mut caller, mut version) = (Target::None, None, String::new());
+    let mut contract = ApiVersion::V2018_05_01;
     if !matches!(route.access, Access::Open | Access::Link) {
         let who = authenticate(parts, &head.headers, seen).await?;
         seen.kind = Some(kind_of(route));
@@ -120,7 +121,12 @@ async fn admit(
             (_, Some(text)) => Some(find_subscription(parts, &who, text).await?),
         };
         let provider = route.template.contains("{P}") || route.template.contains("{WS}") || route.template.contains("{EXP}");
-        version = if provider { check_version(parts, route, &query)? } else { check_platform_version(&query)? };
+        version = if provider {
+            contract = check_version(parts, route, &query)?;
+            contract.as_str().to_owned()
+        } else {
+            check_platform_version(&query)?
+        };
         if let Some(subscription) = subscription {
             if provider && route.method == Method::PUT {
                 check_registration(&subscription)?;
@@ -137,6 +143,7 @@ async fn admit(
         target,
         caller,
         version,
+        contract,
         query,
         raw_query: head.uri.query().unwrap_or_default().to_owned(),
         raw_path: head.uri.path().to_owned(),
@@ -180,14 +187,18 @@ async fn find_subscription(parts: &Parts, caller: &Caller, text: &str) -> Result
     }
 }
 
-fn check_version(parts: &Parts, route: &Route, query: &Query) -> Result<String, Error> {
+fn check_version(parts: &Parts, route: &Route, query: &Query) -> Result<ApiVersion, Error> {
     let version = required_version(query)?;
-    if let Some(known) = ApiVersion::find(version) {
-        return Ok(known.as_str().to_owned());
+    let known = ApiVersion::find(version);
+    if let Some(known) = known
+        && route.versions.contains(&known)
+    {
+        return Ok(known);
     }
-    if !is_version(version) {
+    if known.is_none() && !is_version(version) {
         return Err(invalid_version(version, &ApiVersion::list(",")));
     }
+    let served: Vec<&str> = route.versions.iter().map(|version| version.as_str()).collect();
     let locations: Vec<&str> = parts.locations.iter().map(|location| location.name.as_str()).collect();
     Err(Error::new(
         ErrorCode::NoRegisteredProviderFound,
@@ -196,7 +207,7 @@ fn check_version(parts: &Parts, route: &Route, query: &Query) -> Result<String, 
              api-versions are '{}'. The supported locations are '{}'.",
             locations.first().copied().unwrap_or_default(),
             type_of(route),
-            ApiVersion::list(", "),
+            served.join(", "),
             locations.join(", "),
         ),
     ))

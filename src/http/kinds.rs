@@ -10,7 +10,7 @@ use crate::domain::cluster::{Cluster, Scale};
 use crate::domain::experiment::Experiment;
 use crate::domain::group::Group;
 use crate::domain::job::Job;
-use crate::domain::resource::Envelope;
+use crate::domain::resource::{Envelope, Provisioning};
 use crate::domain::workspace::Workspace;
 use crate::error::{Error, ErrorCode};
 use crate::http::Parts;
@@ -55,6 +55,24 @@ pub(crate) trait Change: Encode {
 
     /// Carries it out.
     fn patch(call: &Call, patch: Self::Patch) -> impl Future<Output = Result<Envelope<Self>, Error>> + Send;
+}
+
+/// A kind whose states change by themselves.
+pub(crate) trait Changing: Encode {
+    /// Whether they will not change by themselves any more.
+    fn is_final(stored: &Envelope<Self>) -> bool;
+}
+
+impl Changing for Cluster {
+    fn is_final(_: &Envelope<Cluster>) -> bool {
+        false
+    }
+}
+
+impl Changing for Job {
+    fn is_final(stored: &Envelope<Job>) -> bool {
+        stored.status.phase.is_final() && stored.provisioning != Provisioning::Deleting
+    }
 }
 
 impl Write for Group {

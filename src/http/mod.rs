@@ -11,6 +11,7 @@ mod cursor;
 mod docs;
 mod download;
 mod etag;
+mod events;
 mod gate;
 mod headers;
 mod health;
@@ -22,11 +23,13 @@ mod openapi;
 mod operations;
 mod path;
 mod platform;
+mod present;
 mod query;
 mod range;
 mod respond;
 mod routes;
 mod verbs;
+mod wait;
 
 use std::sync::Arc;
 

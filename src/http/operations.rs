@@ -4,6 +4,7 @@
 //! not exist.
 
 use axum::http::StatusCode;
+use axum::http::header::ETAG;
 use serde_json::json;
 
 use crate::domain::cluster::Cluster;
@@ -13,50 +14,99 @@ use crate::domain::operation::{Operation, State, Verb};
 use crate::domain::workspace::Workspace;
 use crate::error::{Error, ErrorCode};
 use crate::http::call::{Answer, Call};
+use crate::http::present;
 use crate::http::respond::{self, empty, poll_again};
-use crate::http::verbs::entity;
+use crate::http::wait::{self, Seen};
 use crate::id::{Kind, OperationId, ResourceId};
+use crate::wire::ApiVersion;
 use crate::wire::v2018_05_01::operation::OperationResult;
+use crate::wire::v2026_11_01_preview::operation::OperationStatus;
+
+/// Where the status document of an operation is, and where its outcome: the retired service had the names the other way round from
+/// what the platform's contract says.
+fn segments(call: &Call) -> (&'static str, &'static str) {
+    match call.contract {
+        ApiVersion::V2018_05_01 => ("operationresults", "operationstatuses"),
+        ApiVersion::V2026_11_01Preview => ("operationStatuses", "operationResults"),
+    }
+}
 
 /// 202 with the addresses of an operation.
 pub(crate) fn accepted(call: &Call, operation: &Operation) -> Answer {
     if kind_of(operation)? == Kind::Group {
         return respond::pending(&group_url(call, operation));
     }
-    respond::accepted(call, &url(call, operation, "operationresults"), &url(call, operation, "operationstatuses"))
+    let (document, outcome) = segments(call);
+    respond::accepted(call, &url(call, operation, document), &url(call, operation, outcome))
 }
 
-/// `operationresults`: always 200, the status is in the body.
+/// `operationresults`.
 pub(crate) async fn result(call: Call) -> Answer {
-    let operation = find(&call).await?;
-    let document = OperationResult::of(&operation, url(&call, &operation, "operationresults"));
-    let mut response = respond::json(StatusCode::OK, &document)?;
+    match call.contract {
+        ApiVersion::V2018_05_01 => document(&call).await,
+        ApiVersion::V2026_11_01Preview => outcome(&call).await,
+    }
+}
+
+/// `operationstatuses`.
+pub(crate) async fn status(call: Call) -> Answer {
+    match call.contract {
+        ApiVersion::V2018_05_01 => outcome(&call).await,
+        ApiVersion::V2026_11_01Preview => document(&call).await,
+    }
+}
+
+/// The status document: always 200, the status is in the body.
+async fn document(call: &Call) -> Answer {
+    let resource = ResourceId::parse(&find(call).await?.resource_path).map_err(Error::internal)?;
+    wait::answer(call, &resource, || Box::pin(read_document(call))).await
+}
+
+async fn read_document(call: &Call) -> Result<Seen, Error> {
+    let operation = find(call).await?;
+    let url = url(call, &operation, segments(call).0);
+    let mut response = match call.contract {
+        ApiVersion::V2018_05_01 => respond::json(StatusCode::OK, &OperationResult::of(&operation, url))?,
+        ApiVersion::V2026_11_01Preview => {
+            let path = url.strip_prefix(&call.base).unwrap_or(&url).to_owned();
+            let document = serde_json::to_value(OperationStatus::of(&operation, path)).map_err(Error::internal)?;
+            let mut response = respond::json(StatusCode::OK, &document)?;
+            response.headers_mut().insert(ETAG, respond::header(&present::tag_of(&document)?)?);
+            response
+        }
+    };
     if operation.state == State::Running {
         poll_again(response.headers_mut());
     }
-    Ok(response)
+    Ok(Seen { response, is_final: operation.state != State::Running })
 }
 
-/// `operationstatuses`: 202 while it runs, then what the call itself would have answered.
-pub(crate) async fn status(call: Call) -> Answer {
-    let operation = find(&call).await?;
-    let status_url = format!("{}?api-version={}", url(&call, &operation, "operationstatuses"), call.api_version());
-    match (operation.state, operation.verb) {
-        (State::Running, _) => respond::pending(&status_url),
-        (State::Failed, _) => failed(&operation),
-        (State::Succeeded, Verb::Delete | Verb::Terminate) => Ok(empty(StatusCode::NO_CONTENT)),
+/// The outcome: 202 while it runs, then what the call itself would have answered.
+async fn outcome(call: &Call) -> Answer {
+    let resource = ResourceId::parse(&find(call).await?.resource_path).map_err(Error::internal)?;
+    wait::answer(call, &resource, || Box::pin(read_outcome(call))).await
+}
+
+async fn read_outcome(call: &Call) -> Result<Seen, Error> {
+    let operation = find(call).await?;
+    let address = format!("{}?api-version={}", url(call, &operation, segments(call).1), call.api_version());
+    let response = match (operation.state, operation.verb) {
+        (State::Running, _) => respond::pending(&address)?,
+        (State::Failed, _) => failed(&operation)?,
+        (State::Succeeded, Verb::Delete | Verb::Terminate) => empty(StatusCode::NO_CONTENT),
         (State::Succeeded, Verb::Create) => {
             let id = ResourceId::parse(&operation.resource_path).map_err(Error::internal)?;
             let service = &call.parts.service;
             match id.kind() {
-                Kind::Workspace => entity(StatusCode::OK, &service.get::<Workspace>(&id).await?),
-                Kind::Experiment => entity(StatusCode::OK, &service.get::<Experiment>(&id).await?),
-                Kind::Cluster => entity(StatusCode::OK, &service.get::<Cluster>(&id).await?),
-                Kind::Job => entity(StatusCode::OK, &service.get::<Job>(&id).await?),
-                Kind::FileServer | Kind::Group => Err(Error::internal("a group is made at once")),
+                Kind::Workspace => present::one(call, StatusCode::OK, &service.get::<Workspace>(&id).await?).await?,
+                Kind::Experiment => present::one(call, StatusCode::OK, &service.get::<Experiment>(&id).await?).await?,
+                Kind::Cluster => present::one(call, StatusCode::OK, &service.get::<Cluster>(&id).await?).await?,
+                Kind::Job => present::one(call, StatusCode::OK, &service.get::<Job>(&id).await?).await?,
+                Kind::FileServer | Kind::Group => return Err(Error::internal("a group is made at once")),
             }
         }
-    }
+    };
+    Ok(Seen { response, is_final: operation.state != State::Running })
 }
 
 /// `operationresults` of the platform, for the delete of a group: 202 while it runs, then 200.
@@ -85,15 +135,7 @@ async fn find(call: &Call) -> Result<Operation, Error> {
         other => other?,
     };
     let resource = ResourceId::parse(&operation.resource_path).map_err(Error::internal)?;
-    let action = match resource.kind() {
-        Kind::Group => "Microsoft.Resources/subscriptions/resourceGroups/read",
-        Kind::Workspace => "Microsoft.BatchAI/workspaces/read",
-        Kind::Cluster => "Microsoft.BatchAI/workspaces/clusters/read",
-        Kind::FileServer => "Microsoft.BatchAI/workspaces/fileservers/read",
-        Kind::Experiment => "Microsoft.BatchAI/workspaces/experiments/read",
-        Kind::Job => "Microsoft.BatchAI/workspaces/experiments/jobs/read",
-    };
-    match call.parts.auth.authorize(call.caller()?, action, &resource.key()).await {
+    match call.parts.auth.authorize(call.caller()?, resource.kind().read_action(), &resource.key()).await {
         Err(error) if error.code == ErrorCode::AuthorizationFailed => Err(absent()),
         other => other.map(|()| operation),
     }

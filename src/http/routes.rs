@@ -14,8 +14,9 @@ use crate::domain::group::Group;
 use crate::domain::job::Job;
 use crate::domain::workspace::Workspace;
 use crate::http::call::{Answer, Call};
-use crate::http::{actions, docs, download, health, operations, platform, verbs};
+use crate::http::{actions, docs, download, events, health, operations, platform, verbs};
 use crate::id::Kind;
+use crate::wire::ApiVersion;
 
 /// What carries a route out.
 pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Answer>;
@@ -46,8 +47,16 @@ pub(crate) struct Route {
     pub(crate) action: &'static str,
     /// The published operation id, or one in its style for what is not published.
     pub(crate) operation: &'static str,
+    /// The versions of the provider's contract that have it, newest first; for what is not the provider's they do not count.
+    pub(crate) versions: &'static [ApiVersion],
     pub(crate) run: Handler,
 }
+
+/// Versions in which everything lives in workspaces.
+const NESTED: &[ApiVersion] = &[ApiVersion::V2026_11_01Preview, ApiVersion::V2018_05_01];
+
+/// Our own.
+const OWN: &[ApiVersion] = &[ApiVersion::V2026_11_01Preview];
 
 const GET: Method = Method::GET;
 const PUT: Method = Method::PUT;
@@ -64,7 +73,13 @@ const fn route(
     operation: &'static str,
     run: Handler,
 ) -> Route {
-    Route { method, template, access, action, operation, run }
+    Route { method, template, access, action, operation, versions: NESTED, run }
+}
+
+/// A route that only our own version has.
+const fn own(template: &'static str, access: Access, operation: &'static str, run: Handler) -> Route {
+    let action = "Microsoft.BatchAI/events/read";
+    Route { method: GET, template, access, action, operation, versions: OWN, run }
 }
 
 const OPEN: Access = Access::Open;
@@ -99,7 +114,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route(GET, "{EXP}/jobs", EXP, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_ListByExperiment", |c| Box::pin(verbs::list::<Job>(c))),
     route(PUT, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/write", "Jobs_Create", |c| Box::pin(verbs::put::<Job>(c))),
     route(DELETE, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/delete", "Jobs_Delete", |c| Box::pin(verbs::delete::<Job>(c))),
-    route(GET, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_Get", |c| Box::pin(verbs::get::<Job>(c))),
+    route(GET, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_Get", |c| Box::pin(verbs::get_changing::<Job>(c))),
     route(POST, "{EXP}/jobs/{jobName}/listOutputFiles", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/listoutputfiles/action", "Jobs_ListOutputFiles", |c| Box::pin(actions::files::list(c))),
     route(GET, "{EXP}/jobs/{jobName}/listOutputFiles", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/listoutputfiles/action", "Jobs_ListOutputFilesNext", |c| Box::pin(actions::files::list(c))),
     route(POST, "{EXP}/jobs/{jobName}/listRemoteLoginInformation", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/remoteLoginInformation/action", "Jobs_ListRemoteLoginInformation", |c| Box::pin(actions::login::of_job(c))),
@@ -108,10 +123,18 @@ pub(crate) static ROUTES: &[Route] = &[
     route(PUT, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/write", "Clusters_Create", |c| Box::pin(verbs::put::<Cluster>(c))),
     route(PATCH, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/write", "Clusters_Update", |c| Box::pin(verbs::patch::<Cluster>(c))),
     route(DELETE, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/delete", "Clusters_Delete", |c| Box::pin(verbs::delete::<Cluster>(c))),
-    route(GET, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_Get", |c| Box::pin(verbs::get::<Cluster>(c))),
+    route(GET, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_Get", |c| Box::pin(verbs::get_changing::<Cluster>(c))),
     route(POST, "{WS}/clusters/{clusterName}/listRemoteLoginInformation", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/remoteLoginInformation/action", "Clusters_ListRemoteLoginInformation", |c| Box::pin(actions::login::of_cluster(c))),
     route(GET, "{WS}/clusters/{clusterName}/listRemoteLoginInformation", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/remoteLoginInformation/action", "Clusters_ListRemoteLoginInformationNext", |c| Box::pin(actions::login::of_cluster(c))),
     route(GET, "{WS}/clusters", WS, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_ListByWorkspace", |c| Box::pin(verbs::list::<Cluster>(c))),
+
+    // Our own version alone
+    own("{S}{P}/events", SUB, "Events_Follow", |c| Box::pin(events::follow(c))),
+    own("{RG}{P}/events", GROUP, "Events_FollowResourceGroup", |c| Box::pin(events::follow(c))),
+    own("{WS}/events", WS, "Events_FollowWorkspace", |c| Box::pin(events::follow(c))),
+    own("{WS}/clusters/{clusterName}/events", CLUSTER, "Events_FollowCluster", |c| Box::pin(events::follow(c))),
+    own("{EXP}/events", EXP, "Events_FollowExperiment", |c| Box::pin(events::follow(c))),
+    own("{EXP}/jobs/{jobName}/events", JOB, "Events_FollowJob", |c| Box::pin(events::follow(c))),
 
     // Microsoft.Resources, any version
     route(GET, "/tenants", TENANT, "", "Tenants_List", |c| Box::pin(platform::subscriptions::tenants(c))),

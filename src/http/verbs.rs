@@ -5,15 +5,14 @@
 
 use axum::http::StatusCode;
 
-use crate::domain::resource::Envelope;
 use crate::error::{Error, ErrorCode};
 use crate::http::call::{Answer, Call};
-use crate::http::kinds::{Change, Made, Write};
-use crate::http::respond::{empty, json};
-use crate::http::{cursor, etag, operations};
+use crate::http::kinds::{Change, Changing, Made, Write};
+use crate::http::respond::empty;
+use crate::http::wait::{self, Seen};
+use crate::http::{cursor, etag, operations, present};
 use crate::id::Kind;
 use crate::service::{ListScope, PageRequest, Put};
-use crate::wire::shapes::ListPage;
 use crate::wire::v2018_05_01::Encode;
 
 /// Most items of a page, and the default.
@@ -24,7 +23,17 @@ pub(crate) const MAX_RESULTS: u32 = 1000;
 /// GET of one resource.
 pub(crate) async fn get<K: Encode>(call: Call) -> Answer {
     let stored = call.parts.service.get::<K>(call.id()?).await?;
-    entity(StatusCode::OK, &stored)
+    present::one(&call, StatusCode::OK, &stored).await
+}
+
+/// GET of one resource whose states change by themselves.
+pub(crate) async fn get_changing<K: Changing>(call: Call) -> Answer {
+    async fn read<K: Changing>(call: &Call) -> Result<Seen, Error> {
+        let stored = call.parts.service.get::<K>(call.id()?).await?;
+        let is_final = K::is_final(&stored);
+        Ok(Seen { response: present::one(call, StatusCode::OK, &stored).await?, is_final })
+    }
+    wait::answer(&call, call.id()?, || Box::pin(read::<K>(&call))).await
 }
 
 /// GET of a list: the children of what the path names, or all of a subscription.
@@ -38,7 +47,7 @@ pub(crate) async fn list<K: Encode>(call: Call) -> Answer {
     let page = PageRequest { limit, after: cursor::position(&call, "")? };
     let found = call.parts.service.list::<K>(&scope, &page).await?;
     let next_link = found.next.as_deref().map(|position| cursor::next_link(&call, "", position)).transpose()?;
-    json(StatusCode::OK, &ListPage { value: found.items.iter().map(K::encode).collect(), next_link })
+    present::many(&call, &found.items, next_link).await
 }
 
 /// PUT of one resource.
@@ -46,8 +55,10 @@ pub(crate) async fn put<K: Write>(mut call: Call) -> Answer {
     let new = K::decode(&mut call).await?;
     check_conditions::<K>(&call, etag::Verb::Put).await?;
     match (K::put(&call, new).await?, K::MADE) {
-        (Put::Existing(stored), _) => entity(StatusCode::OK, &stored),
-        (Put::Created(stored, _), Made::Answered(status)) => entity(status, &stored),
+        (Put::Existing(stored), _) => present::one(&call, StatusCode::OK, &stored).await,
+        // Whatever is made is there at once, and today's convention says so.
+        (Put::Created(stored, _), _) if !call.contract.is_frozen() => present::one(&call, StatusCode::CREATED, &stored).await,
+        (Put::Created(stored, _), Made::Answered(status)) => present::one(&call, status, &stored).await,
         (Put::Created(_, operation), Made::Accepted) => operations::accepted(&call, &operation),
     }
 }
@@ -60,7 +71,7 @@ pub(crate) async fn patch<K: Change>(mut call: Call) -> Answer {
         Some(patch) => K::patch(&call, patch).await?,
         None => call.parts.service.get::<K>(call.id()?).await?,
     };
-    entity(StatusCode::OK, &stored)
+    present::one(&call, StatusCode::OK, &stored).await
 }
 
 /// DELETE of one resource: 202, or 204 where it did not exist.
@@ -87,20 +98,13 @@ fn group_absent(name: &str) -> Error {
     Error::new(ErrorCode::ResourceGroupNotFound, format!("Resource group '{name}' could not be found."))
 }
 
-/// One resource as an answer, with its tag.
-pub(crate) fn entity<K: Encode>(status: StatusCode, stored: &Envelope<K>) -> Answer {
-    let mut response = json(status, &K::encode(stored))?;
-    etag::write(response.headers_mut(), stored)?;
-    Ok(response)
-}
-
 /// Preconditions are rare: the resource is read beforehand only where a request sets one.
 async fn check_conditions<K: Encode>(call: &Call, verb: etag::Verb) -> Result<(), Error> {
     if !etag::has_conditions(&call.headers) {
         return Ok(());
     }
     let present = match call.parts.service.get::<K>(call.id()?).await {
-        Ok(stored) => Some(etag::of(&stored)),
+        Ok(stored) => Some(present::tag(call, &stored).await?),
         Err(error) if is_absence(error.code) => None,
         Err(error) => return Err(error),
     };

@@ -28,6 +28,9 @@ impl Service {
             // Agents that wait are answered, so that their connections end.
             stopping.cancel();
         });
+        self.answer_waiting_at_end_of(tasks);
+        let service = self.clone();
+        tasks.spawn_cancellable("service.tell_changes", async move { service.tell_changes().await });
         self.run_submissions(tasks);
         let service = self.clone();
         tasks.spawn_cancellable("service.tell_agents", async move { service.tell_agents().await });
@@ -35,6 +38,15 @@ impl Service {
         tasks.spawn_cancellable("service.tell_servers", async move { service.tell_servers().await });
         let service = self.clone();
         tasks.spawn_cancellable("service.hear_servers", async move { service.hear_servers().await });
+    }
+
+    /// Answers clients that wait when `tasks` are asked to stop, so that their connections end.
+    pub fn answer_waiting_at_end_of(&self, tasks: &Tasks) {
+        let (leaving, shutdown) = (self.inner.leaving.clone(), tasks.shutdown());
+        tasks.spawn("service.answer_waiting", async move {
+            shutdown.cancelled().await;
+            leaving.cancel();
+        });
     }
 
     /// One query for all agents that wait, when a hint says that some number may have moved, and now and then without one.

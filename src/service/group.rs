@@ -49,6 +49,7 @@ impl Service {
             },
             Err(error) => return Err(error.into()),
         };
+        self.inner.changes.hint();
         match put {
             Some((true, envelope)) => Ok(Put::Created(envelope, Box::new(operation))),
             Some((false, envelope)) => Ok(Put::Existing(envelope)),
@@ -93,7 +94,10 @@ impl Service {
         let patched =
             resource::change::<Group>(self.pool(), &id.key(), &change, caller.principal, self.now(), &asked_by(caller)).await?;
         match patched {
-            Patched::Done(group) => Ok(group),
+            Patched::Done(group) => {
+                self.inner.changes.hint();
+                Ok(group)
+            }
             Patched::Deleting => Err(deleting(id)),
             Patched::Absent => Err(absent(id)),
         }

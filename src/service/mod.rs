@@ -4,10 +4,13 @@
 //! HTTP, the wire's shapes and machines.
 
 mod agent;
+mod authors;
 mod background;
+mod changes;
 mod cluster;
 mod create;
 mod delete;
+mod follow;
 mod group;
 mod job;
 mod missing;
@@ -43,6 +46,8 @@ pub use crate::secret::SecretText;
 use crate::sign::Signer;
 use crate::store::Store;
 use crate::wake::Wake;
+pub use changes::{WaitingPlace, Watch, Woken};
+pub use follow::{Followed, Follower};
 
 /// The use cases, shared by all requests.
 #[derive(Clone)]
@@ -100,8 +105,11 @@ struct Inner {
     /// Machines whose agents got a credential lately.
     issued: Cache<MachineUid, ()>,
     waiters: agent::Waiters,
+    changes: changes::Changes,
     line: submit::Line,
     stopping: CancellationToken,
+    /// Clients that wait are to be answered.
+    leaving: CancellationToken,
 }
 
 /// How long an answer about a subscription or group may be out of date.
@@ -245,6 +253,8 @@ impl Service {
             tasks: Cache::builder().max_capacity(10_000).time_to_idle(TASK_CACHED).build(),
             issued: Cache::builder().max_capacity(100_000).time_to_live(agent::RENEW).build(),
             waiters: agent::Waiters::default(),
+            changes: changes::Changes::default(),
+            leaving: CancellationToken::new(),
             line: submit::Line::default(),
             stopping: CancellationToken::new(),
         };

@@ -52,7 +52,11 @@ impl Service {
         Ok(Page { items: rows.into_iter().map(|(_, item)| item).collect(), next })
     }
 
-    async fn check_exists(&self, id: &ResourceId) -> Result<(), Error> {
+    /// Checks that a resource exists, of whatever kind its id says.
+    ///
+    /// # Errors
+    /// As of [`get`](Self::get).
+    pub async fn check_exists(&self, id: &ResourceId) -> Result<(), Error> {
         let known = resource::known(self.pool(), &[id.key()]).await?;
         if known.is_empty() { Err(self.explain_absence(id).await) } else { Ok(()) }
     }

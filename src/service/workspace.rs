@@ -68,7 +68,10 @@ impl Service {
             resource::change::<Workspace>(self.pool(), &id.key(), &change, caller.principal, self.now(), &asked_by(caller))
                 .await?;
         match patched {
-            Patched::Done(workspace) => Ok(workspace),
+            Patched::Done(workspace) => {
+                self.inner.changes.hint();
+                Ok(workspace)
+            }
             Patched::Deleting => Err(deleting(id)),
             Patched::Absent => Err(self.explain_absence(id).await),
         }

@@ -6,6 +6,7 @@ mod apply;
 mod document;
 pub mod embedded;
 mod error;
+pub(crate) mod event;
 mod hint;
 mod lease;
 pub(crate) mod machine;

@@ -9,6 +9,7 @@ pub mod platform;
 pub mod shapes;
 pub mod times;
 pub mod v2018_05_01;
+pub mod v2026_11_01_preview;
 
 use std::collections::BTreeMap;
 
@@ -17,17 +18,20 @@ use crate::domain::secret::SecretText;
 /// A version of the provider's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiVersion {
+    /// Our own: what the retired service never had, with the conventions of today.
+    V2026_11_01Preview,
     /// The frozen contract of the retired service.
     V2018_05_01,
 }
 
 impl ApiVersion {
     /// All versions that are served, newest first.
-    pub const ALL: [ApiVersion; 1] = [ApiVersion::V2018_05_01];
+    pub const ALL: [ApiVersion; 2] = [ApiVersion::V2026_11_01Preview, ApiVersion::V2018_05_01];
 
     /// The version as clients write it.
     pub fn as_str(self) -> &'static str {
         match self {
+            ApiVersion::V2026_11_01Preview => "2026-11-01-preview",
             ApiVersion::V2018_05_01 => "2018-05-01",
         }
     }
@@ -35,6 +39,7 @@ impl ApiVersion {
     /// Whether others published it: it never changes, and shows nothing that they did not.
     pub fn is_frozen(self) -> bool {
         match self {
+            ApiVersion::V2026_11_01Preview => false,
             ApiVersion::V2018_05_01 => true,
         }
     }

@@ -320,7 +320,13 @@ impl ProviderBody {
                     resource_type,
                     locations: names.clone(),
                     api_versions: versions.to_vec(),
-                    default_api_version: versions.first().copied().unwrap_or_default(),
+                    // A preview is for those who ask for it by name.
+                    default_api_version: versions
+                        .iter()
+                        .find(|version| !version.ends_with("-preview"))
+                        .or(versions.first())
+                        .copied()
+                        .unwrap_or_default(),
                     capabilities: "None",
                 })
                 .collect(),

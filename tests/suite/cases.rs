@@ -4,7 +4,7 @@
 //! told in `tests/cases/README.md`. A new case needs no Rust.
 
 mod matching;
-mod world;
+pub(crate) mod world;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

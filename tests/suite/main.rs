@@ -7,6 +7,7 @@ mod agents;
 mod auth;
 mod bed;
 mod cases;
+mod changes;
 mod contract;
 mod e2e;
 mod edge;

@@ -16,10 +16,10 @@ use operations::{Operation, describe};
 /// The document of a version. The same for the same binary: it holds no address, time or setting.
 pub fn openapi(version: ApiVersion) -> Value {
     let mut paths = Map::new();
-    for route in ROUTES {
+    for route in ROUTES.iter().filter(|route| !is_provider(route) || route.versions.contains(&version)) {
         let path = paths.entry(path_of(route)).or_insert_with(|| json!({}));
         if let Value::Object(methods) = path {
-            let described = operation(route, &describe(route.operation), version);
+            let described = operation(route, &describe(route.operation, version), version);
             methods.insert(route.method.as_str().to_ascii_lowercase(), described);
         }
     }
@@ -104,6 +104,9 @@ fn operation(route: &Route, about: &Operation, version: ApiVersion) -> Value {
             },
         }));
     }
+    for (name, schema) in &about.headers {
+        parameters.push(json!({"name": name, "in": "header", "required": false, "schema": schema}));
+    }
     for (name, required, schema) in &about.query {
         parameters.push(json!({"name": name, "in": "query", "required": required, "schema": schema}));
     }
@@ -136,6 +139,7 @@ fn responses(route: &Route, about: &Operation) -> Value {
         if let (Value::Object(members), Some(schema)) = (&mut response, schema) {
             let content = match *schema {
                 "" => json!({"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}),
+                "Event" => json!({"text/event-stream": {"schema": reference("Event")}}),
                 name => json!({"application/json": {"schema": reference(name)}}),
             };
             members.insert("content".into(), content);
@@ -193,9 +197,11 @@ mod tests {
     #[test]
     fn every_route_is_described() {
         for route in ROUTES {
-            let about = describe(route.operation);
-            assert!(!about.summary.is_empty(), "{} has no description", route.operation);
-            assert!(!about.responses.is_empty(), "{} has no response", route.operation);
+            for version in route.versions {
+                let about = describe(route.operation, *version);
+                assert!(!about.summary.is_empty(), "{} has no description", route.operation);
+                assert!(!about.responses.is_empty(), "{} has no response", route.operation);
+            }
         }
     }
 

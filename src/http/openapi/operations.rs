@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::http::verbs::MAX_RESULTS;
+use crate::http::wait::MAX_WAIT_S;
+use crate::wire::ApiVersion;
 
 /// A description of one operation.
 pub(super) struct Operation {
@@ -10,6 +12,8 @@ pub(super) struct Operation {
     pub(super) summary: &'static str,
     /// Name, whether it is required, schema; `api-version` is added from the route.
     pub(super) query: Vec<(&'static str, bool, Value)>,
+    /// Name and schema of headers that the operation reads.
+    pub(super) headers: Vec<(&'static str, Value)>,
     /// Media type and schema of the body.
     pub(super) request: Option<(&'static str, &'static str)>,
     /// Status, meaning, and schema of the body: `None` without one, `""` for bytes.
@@ -20,7 +24,7 @@ pub(super) struct Operation {
 
 fn answers(summary: &'static str, schema: &'static str) -> Operation {
     let responses = vec![(200, "The answer.", Some(schema))];
-    Operation { summary, query: Vec::new(), request: None, responses, failure: "CloudError" }
+    Operation { summary, query: Vec::new(), headers: Vec::new(), request: None, responses, failure: "CloudError" }
 }
 
 fn list(summary: &'static str, schema: &'static str) -> Operation {
@@ -94,8 +98,61 @@ fn linked(summary: &'static str) -> Operation {
         .query(vec![("sr", false, text()), ("sp", false, text()), ("n", false, text())])
 }
 
-/// The description of an operation by its id; empty where there is none, which a test finds.
-pub(super) fn describe(operation: &str) -> Operation {
+/// The description of an operation by its id at a version; empty where there is none, which a test finds.
+pub(super) fn describe(operation: &str, version: ApiVersion) -> Operation {
+    match version {
+        ApiVersion::V2018_05_01 => published(operation),
+        ApiVersion::V2026_11_01Preview => own(operation),
+    }
+}
+
+/// What our own version does otherwise.
+fn own(operation: &str) -> Operation {
+    let events = |summary| {
+        let mut events = answers(summary, "Event");
+        events.headers.push(("Last-Event-ID", json!({"type": "string", "description": "The last event that the client has."})));
+        events
+    };
+    match operation {
+        "Events_Follow" => events("Follows the changes of a subscription."),
+        "Events_FollowResourceGroup" => events("Follows the changes of a group and all that is in it."),
+        "Events_FollowWorkspace" => events("Follows the changes of a workspace and all that is in it."),
+        "Events_FollowCluster" => events("Follows the changes of a cluster."),
+        "Events_FollowExperiment" => events("Follows the changes of an experiment and its jobs."),
+        "Events_FollowJob" => events("Follows the changes of a job."),
+        "Operations_GetStatus" => waiting(answers("Tells how far an operation is.", "OperationStatus")),
+        "Operations_GetResult" => waiting(published("Operations_GetStatus")),
+        "Clusters_Get" | "Jobs_Get" => waiting(published(operation)),
+        "Jobs_Terminate" => accepted("Stops a job.").or(204, "It had ended.", None),
+        "Workspaces_Create" | "Experiments_Create" | "Clusters_Create" | "FileServers_Create" | "Jobs_Create" => {
+            let schema = match operation {
+                "Workspaces_Create" => "Workspace",
+                "Experiments_Create" => "Experiment",
+                "Clusters_Create" => "Cluster",
+                "FileServers_Create" => "FileServer",
+                _ => "Job",
+            };
+            let base = published(operation);
+            Operation { request: base.request, ..answers(base.summary, schema) }.or(201, "It was made.", Some(schema))
+        }
+        _ => published(operation),
+    }
+}
+
+/// The same, where the answer may wait for a change.
+fn waiting(mut operation: Operation) -> Operation {
+    let seconds = json!({
+        "type": "integer", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0,
+        "description": "Answers once a state is another than the If-None-Match header says, or than it is now; at the latest after so \
+            many seconds.",
+    });
+    operation.query.push(("wait", false, seconds));
+    let tag = json!({"type": "string", "description": "The ETag that the client has."});
+    operation.headers.push(("If-None-Match", tag));
+    operation.or(304, "Nothing changed.", None)
+}
+
+fn published(operation: &str) -> Operation {
     match operation {
         "Operations_List" => answers("Lists what can be permitted.", "OperationListResult"),
         "Usages_List" => answers("Lists what is used of what may be used in a region.", "ListUsagesResult"),

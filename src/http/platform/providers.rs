@@ -14,7 +14,9 @@ use crate::wire::v2018_05_01::operations_list;
 
 const RESOURCES: &str = "Microsoft.Resources";
 
-const BATCHAI_VERSIONS: &[&str] = &["2018-05-01"];
+const BATCHAI_VERSIONS: &[&str] = &["2026-11-01-preview", "2018-05-01"];
+
+const OWN_VERSIONS: &[&str] = &["2026-11-01-preview"];
 
 /// The types of the provider and of the platform that this server has, with their versions.
 const BATCHAI_TYPES: &[(&str, &[&str])] = &[
@@ -23,6 +25,7 @@ const BATCHAI_TYPES: &[(&str, &[&str])] = &[
     ("locations/usages", BATCHAI_VERSIONS),
     ("locations/operationresults", BATCHAI_VERSIONS),
     ("locations/operationstatuses", BATCHAI_VERSIONS),
+    ("events", OWN_VERSIONS),
     ("workspaces", BATCHAI_VERSIONS),
     ("workspaces/clusters", BATCHAI_VERSIONS),
     ("workspaces/experiments", BATCHAI_VERSIONS),
@@ -70,8 +73,12 @@ pub(crate) async fn register(call: Call) -> Answer {
 }
 
 /// The published list of operations: the names are the permissions of the route table.
-pub(crate) async fn operations(_: Call) -> Answer {
-    json(StatusCode::OK, &ListPage { value: operations_list::all(), next_link: None })
+pub(crate) async fn operations(call: Call) -> Answer {
+    let mut value = operations_list::all();
+    if !call.contract.is_frozen() {
+        value.extend(operations_list::own());
+    }
+    json(StatusCode::OK, &ListPage { value, next_link: None })
 }
 
 async fn scope(call: &Call) -> Result<(String, Registration), Error> {
@@ -109,8 +116,11 @@ mod tests {
     fn every_permission_of_the_provider_is_in_the_published_list() {
         let names: Vec<String> = operations_list::all().iter().map(|operation| operation.name().to_owned()).collect();
         assert_eq!(names.len(), 26);
+        let own: Vec<String> = operations_list::own().iter().map(|operation| operation.name().to_owned()).collect();
         for route in ROUTES.iter().filter(|route| route.action.starts_with("Microsoft.BatchAI/")) {
-            assert!(names.iter().any(|name| name == route.action), "{} is not listed", route.action);
+            let is_published = route.versions.iter().any(|version| version.is_frozen());
+            let list = if is_published { &names } else { &own };
+            assert!(list.iter().any(|name| name == route.action), "{} is not listed", route.action);
         }
     }
 }

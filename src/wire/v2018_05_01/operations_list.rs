@@ -29,7 +29,21 @@ struct OperationDisplay {
 
 /// All entries, in the published order.
 pub fn all() -> Vec<OperationBody> {
-    PUBLISHED
+    bodies(&PUBLISHED)
+}
+
+/// What our own version adds.
+pub fn own() -> Vec<OperationBody> {
+    bodies(&[[
+        "events/read",
+        "Batch AI Events",
+        "Follow Batch AI events",
+        "Follows the changes of Batch AI resources in a scope",
+    ]])
+}
+
+fn bodies(entries: &[[&'static str; 4]]) -> Vec<OperationBody> {
+    entries
         .iter()
         .map(|&[name, resource, operation, description]| OperationBody {
             name: format!("Microsoft.BatchAI/{name}"),

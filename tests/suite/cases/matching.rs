@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::world::Answer;
 
-pub(super) type Variables = BTreeMap<String, String>;
+pub(crate) type Variables = BTreeMap<String, String>;
 
 /// Puts variables in place of `{{name}}`, in texts and in names of members.
 pub(super) fn fill(value: &Value, variables: &Variables) -> Result<Value, String> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Method, Request};
+use axum::http::{Method, Request, Response};
 use batchyard::auth::{Auth, Installation, Keys, NewPrincipal, Secret};
 use batchyard::clock::{Clock, SystemClock, Timestamp};
 use batchyard::domain::output::{OutputEntry, OutputFile, OutputPlace};
@@ -38,18 +38,18 @@ use crate::postgres::empty_database;
 const HOST: &str = "batch.test:8443";
 
 /// An answer, read whole.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: BTreeMap<String, Vec<String>>,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, Vec<String>>,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub(super) fn json(&self) -> Option<Value> {
+    pub(crate) fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
@@ -65,7 +65,7 @@ impl Clock for MovedClock {
 }
 
 /// A server and who may ask it.
-pub(super) struct World {
+pub(crate) struct World {
     router: axum::Router,
     pool: sqlx::PgPool,
     tasks: Tasks,
@@ -89,7 +89,7 @@ impl Drop for Folder {
 }
 
 impl World {
-    pub(super) async fn new() -> World {
+    pub(crate) async fn new() -> World {
         let url = empty_database().await;
         let store = Store::connect(&Settings { url: url.clone(), connections: 8, wait: Duration::from_secs(10) })
             .await
@@ -196,7 +196,7 @@ impl World {
     }
 
     /// What steps may name: the installation, and a workspace's path in a group in mixed case.
-    pub(super) fn variables(&self) -> Variables {
+    pub(crate) fn variables(&self) -> Variables {
         let subscription = format!("/subscriptions/{}", self.subscription);
         let provider = "providers/Microsoft.BatchAI";
         let secret = |who: &str| self.secrets[who].1.clone();
@@ -222,23 +222,33 @@ impl World {
         )
     }
 
-    pub(super) fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         *self.clock.0.lock().expect("not poisoned") += by;
     }
 
-    pub(super) async fn run(&self, sql: &Value) {
+    pub(crate) async fn run(&self, sql: &Value) {
         let sql = sql.as_str().expect("a text").to_owned();
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.expect("the SQL of a step runs");
     }
 
-    pub(super) async fn stop(self) {
+    /// Asks all parts to stop, as the end of the process would.
+    pub(crate) async fn stop_parts(&self) -> bool {
+        self.tasks.stop(Duration::from_secs(5)).await
+    }
+
+    pub(crate) async fn stop(self) {
         self.tasks.stop(Duration::from_secs(5)).await;
         self.pool.close().await;
     }
 
     /// Sends what a step asks for: `method`, `url` (a path, or an absolute URL of an answer), `as`, `headers`, and `body` (JSON),
     /// `text` or `form`.
-    pub(super) async fn send(&self, step: &Value) -> Answer {
+    pub(crate) async fn send(&self, step: &Value) -> Answer {
+        read(self.open(step).await).await
+    }
+
+    /// The same, with an answer whose body is still to be read.
+    pub(crate) async fn open(&self, step: &Value) -> Response<Body> {
         let method: Method = step["method"].as_str().unwrap_or("GET").parse().expect("a method");
         let url = step["url"].as_str().expect("a URL");
         let path = url.strip_prefix(&format!("http://{HOST}")).unwrap_or(url);
@@ -268,18 +278,11 @@ impl World {
             }
             request = request.header(name, value.as_str().expect("a text"));
         }
-        self.answer(request.body(body).expect("a request")).await
+        self.router.clone().oneshot(request.body(body).expect("a request")).await.expect("infallible")
     }
 
     async fn answer(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.expect("infallible");
-        let (head, body) = response.into_parts();
-        let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, value) in &head.headers {
-            headers.entry(name.to_string()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
-        }
-        let body = body.collect().await.expect("a whole body").to_bytes();
-        Answer { status: head.status.as_u16(), headers, body }
+        read(self.router.clone().oneshot(request).await.expect("infallible")).await
     }
 
     async fn token(&self, who: &str) -> String {
@@ -302,6 +305,16 @@ impl World {
         tokens.insert(who.to_owned(), token.clone());
         token
     }
+}
+
+async fn read(response: Response<Body>) -> Answer {
+    let (head, body) = response.into_parts();
+    let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in &head.headers {
+        headers.entry(name.to_string()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
+    }
+    let body = body.collect().await.expect("a whole body").to_bytes();
+    Answer { status: head.status.as_u16(), headers, body }
 }
 
 /// Outputs that are the same for every job and directory.

@@ -8,6 +8,7 @@ mod file_servers;
 mod jobs;
 mod lists;
 mod mounts;
+mod own;
 mod platform;
 mod shared;
 mod sign_in;
@@ -36,6 +37,7 @@ pub(super) fn all(version: ApiVersion) -> Schemas {
     let all = parts.into_iter().flatten().map(|(name, schema)| (name.to_owned(), schema)).collect();
     match version {
         ApiVersion::V2018_05_01 => all,
+        ApiVersion::V2026_11_01Preview => own::of(all),
     }
 }
 

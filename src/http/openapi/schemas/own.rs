@@ -1,0 +1,76 @@
+//! What our own version shows otherwise: titled states, `systemData`, operations of today's shape, and events.
+
+use serde_json::{Value, json};
+
+use super::{Schemas, object, text, time, to, word};
+use crate::wire::v2026_11_01_preview::title;
+
+/// Kinds, whose schemas are named after them.
+const KINDS: [&str; 5] = ["Workspace", "Experiment", "Cluster", "FileServer", "Job"];
+
+/// Members that hold a state.
+const STATES: [&str; 3] = ["provisioningState", "allocationState", "executionState"];
+
+pub(super) fn of(mut all: Schemas) -> Schemas {
+    for kind in KINDS {
+        if let Some(properties) = all.get_mut(&format!("{kind}Properties")) {
+            STATES.iter().for_each(|state| title_words(properties, state));
+        }
+        if let Some(schema) = all.get_mut(kind) {
+            if let Some(members) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+                members.insert("systemData".into(), to("SystemData"));
+            }
+            if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+                required.push(json!("systemData"));
+            }
+        }
+    }
+    let who = || word(&["User", "Application", "ManagedIdentity", "Key"]);
+    let made = [
+        (
+            "SystemData",
+            object([
+                ("createdBy", text()),
+                ("createdByType", who()),
+                ("createdAt!", time()),
+                ("lastModifiedBy", text()),
+                ("lastModifiedByType", who()),
+                ("lastModifiedAt!", time()),
+            ]),
+        ),
+        (
+            "OperationStatus",
+            object([
+                ("id!", text()),
+                ("name!", text()),
+                ("resourceId!", text()),
+                ("status!", word(&["InProgress", "Succeeded", "Failed", "Canceled"])),
+                ("startTime!", time()),
+                ("endTime", time()),
+                ("error", object([("code!", text()), ("message!", text())])),
+            ]),
+        ),
+        (
+            "Event",
+            object([
+                ("id!", text()),
+                ("time!", time()),
+                ("resourceId!", text()),
+                ("resourceType", text()),
+                ("what!", text()),
+                ("why!", text()),
+                ("caller", text()),
+            ]),
+        ),
+    ];
+    all.extend(made.map(|(name, schema)| (name.to_owned(), schema)));
+    all
+}
+
+fn title_words(properties: &mut Value, state: &str) {
+    if let Some(words) = properties.pointer_mut(&format!("/properties/{state}/enum")).and_then(Value::as_array_mut) {
+        for word in words {
+            *word = json!(title(word.as_str().unwrap_or_default()));
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Stored resources as the version shows them that the client asked for.
+
+use axum::http::StatusCode;
+use axum::http::header::{ETAG, LAST_MODIFIED};
+use axum::response::Response;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::domain::resource::Envelope;
+use crate::error::Error;
+use crate::http::call::{Answer, Call};
+use crate::http::etag;
+use crate::http::respond::{header, json};
+use crate::wire::v2018_05_01::Encode;
+use crate::wire::v2026_11_01_preview as own;
+use crate::wire::{ApiVersion, shapes::ListPage};
+
+/// One resource as an answer, with its tag.
+pub(crate) async fn one<K: Encode>(call: &Call, status: StatusCode, stored: &Envelope<K>) -> Answer {
+    match call.contract {
+        ApiVersion::V2018_05_01 => {
+            let mut response = json(status, &K::encode(stored))?;
+            etag::write(response.headers_mut(), stored)?;
+            Ok(response)
+        }
+        ApiVersion::V2026_11_01Preview => {
+            let document = own_document(call, stored).await?;
+            let mut response = json(status, &document)?;
+            let headers = response.headers_mut();
+            headers.insert(ETAG, header(&tag_of(&document)?)?);
+            headers.insert(LAST_MODIFIED, header(&httpdate::fmt_http_date(stored.updated_at.into()))?);
+            Ok(response)
+        }
+    }
+}
+
+/// A page of a list.
+pub(crate) async fn many<K: Encode>(call: &Call, stored: &[Envelope<K>], next_link: Option<String>) -> Result<Response, Error> {
+    match call.contract {
+        ApiVersion::V2018_05_01 => json(StatusCode::OK, &ListPage { value: stored.iter().map(K::encode).collect(), next_link }),
+        ApiVersion::V2026_11_01Preview => {
+            let uids: Vec<_> = stored.iter().map(|item| item.uid).collect();
+            let authors = call.parts.service.authors(&uids).await?;
+            let document =
+                |item: &Envelope<K>| own::resource(K::encode(item), item, &authors.get(&item.uid).cloned().unwrap_or_default());
+            let value: Vec<Value> = stored.iter().map(document).collect::<Result<_, _>>()?;
+            json(StatusCode::OK, &ListPage { value, next_link })
+        }
+    }
+}
+
+/// The tag that a resource has at the version of the call.
+pub(crate) async fn tag<K: Encode>(call: &Call, stored: &Envelope<K>) -> Result<String, Error> {
+    match call.contract {
+        ApiVersion::V2018_05_01 => Ok(etag::of(stored)),
+        ApiVersion::V2026_11_01Preview => tag_of(&own_document(call, stored).await?),
+    }
+}
+
+async fn own_document<K: Encode>(call: &Call, stored: &Envelope<K>) -> Result<Value, Error> {
+    let mut authors = call.parts.service.authors(&[stored.uid]).await?;
+    own::resource(K::encode(stored), stored, &authors.remove(&stored.uid).unwrap_or_default())
+}
+
+/// A tag that is another whenever anything is that clients see, node counts and states among it.
+pub(crate) fn tag_of(document: &Value) -> Result<String, Error> {
+    let bytes = serde_json::to_vec(document).map_err(Error::internal)?;
+    let digits: String = Sha256::digest(&bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("\"{digits}\""))
+}

@@ -110,6 +110,42 @@ codes! {
     PropertyChangeNotAllowed,
     /// No failure of its own but a detail of one: the VM sizes that may be asked for.
     SupportedVMSizes,
+    /// A lock is in the way.
+    ScopeLocked,
+    /// Tags that are not allowed, or on what has none.
+    InvalidTags,
+    /// The name of a tag holds characters that it may not.
+    InvalidTagNameCharacters,
+    /// The filter of a list cannot be read.
+    InvalidFilterInQueryString,
+    /// The principal holds that role there already.
+    RoleAssignmentExists,
+    /// No such role assignment at this scope.
+    RoleAssignmentNotFound,
+    /// An assignment of this id is about something else.
+    RoleAssignmentUpdateNotPermitted,
+    /// The name of an assignment is no GUID.
+    InvalidRoleAssignmentId,
+    /// No such principal in the directory.
+    PrincipalNotFound,
+    /// No such role.
+    RoleDefinitionDoesNotExist,
+    /// Somebody holds the role.
+    RoleDefinitionHasAssignments,
+    /// Another role has the name.
+    RoleDefinitionWithSameNameExists,
+    /// The role may not be assigned at this scope.
+    RoleDefinitionNotAssignable,
+    /// A built-in role stays as it is.
+    BuiltInRoleChangeNotAllowed,
+    /// No such deployment.
+    DeploymentNotFound,
+    /// No such lock.
+    LockNotFound,
+    /// Too many requests of one caller in a subscription.
+    SubscriptionRequestsThrottled,
+    /// Too many requests of one caller outside subscriptions.
+    TenantRequestsThrottled,
     /// The quota on clusters is reached.
     ClusterQuotaReached,
     /// Too many requests.

@@ -10,6 +10,13 @@ pub enum Topic {
     Reconcile,
     /// Some machine's desired state changed.
     Desired,
+    /// Roles or locks changed: what is remembered of them is read anew.
+    Access,
+}
+
+impl Topic {
+    /// All of them.
+    pub const ALL: [Topic; 3] = [Topic::Reconcile, Topic::Desired, Topic::Access];
 }
 
 /// Wakes the parts of this process, and through one notifier those of other servers.
@@ -17,12 +24,21 @@ pub enum Topic {
 pub struct Wake {
     reconcile: watch::Sender<u64>,
     desired: watch::Sender<u64>,
-    foreign: watch::Sender<(u64, u64)>,
+    access: watch::Sender<u64>,
+    foreign: watch::Sender<Counts>,
 }
+
+/// How many hints about each topic were made here, in the order of [`Topic::ALL`].
+pub type Counts = [u64; 3];
 
 impl Default for Wake {
     fn default() -> Self {
-        Wake { reconcile: watch::Sender::new(0), desired: watch::Sender::new(0), foreign: watch::Sender::new((0, 0)) }
+        Wake {
+            reconcile: watch::Sender::new(0),
+            desired: watch::Sender::new(0),
+            access: watch::Sender::new(0),
+            foreign: watch::Sender::new([0; 3]),
+        }
     }
 }
 
@@ -30,9 +46,10 @@ impl Wake {
     /// A hint made here: wakes this process at once, and others through the notifier.
     pub fn changed(&self, topic: Topic) {
         self.local(topic);
-        self.foreign.send_modify(|(reconcile, desired)| match topic {
+        self.foreign.send_modify(|[reconcile, desired, access]| match topic {
             Topic::Reconcile => *reconcile += 1,
             Topic::Desired => *desired += 1,
+            Topic::Access => *access += 1,
         });
     }
 
@@ -41,6 +58,7 @@ impl Wake {
         match topic {
             Topic::Reconcile => self.reconcile.send_modify(|n| *n += 1),
             Topic::Desired => self.desired.send_modify(|n| *n += 1),
+            Topic::Access => self.access.send_modify(|n| *n += 1),
         }
     }
 
@@ -49,11 +67,12 @@ impl Wake {
         match topic {
             Topic::Reconcile => self.reconcile.subscribe(),
             Topic::Desired => self.desired.subscribe(),
+            Topic::Access => self.access.subscribe(),
         }
     }
 
     /// What the notifier watches: counts of the hints made here, by topic.
-    pub fn subscribe_foreign(&self) -> watch::Receiver<(u64, u64)> {
+    pub fn subscribe_foreign(&self) -> watch::Receiver<Counts> {
         self.foreign.subscribe()
     }
 }

@@ -11,7 +11,7 @@ use super::listeners::Listeners;
 use super::sockets::{self, AgentSocket};
 use crate::auth::{self, Auth, Installation, Keys};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Driver, Isolation, Migrations};
+use crate::config::{self, Config, Driver, Isolation, Migrations};
 use crate::domain::machine::Size;
 use crate::driver::local::Privilege;
 use crate::driver::{self, SharedDriver, local, sizes};
@@ -102,11 +102,16 @@ impl Server {
                 .map(|_| SHARE.to_owned())
                 .into_iter()
                 .collect(),
-            limits: service::Limits { clusters: config.limits.clusters, stop_grace: config.limits.stop_grace.0 },
+            limits: service::Limits {
+                clusters: config.limits.clusters,
+                stop_grace: config.limits.stop_grace.0,
+                record_for: config.limits.record.0,
+            },
         });
 
         let work = Tasks::new();
         service.run(&work);
+        auth.run(&wake, &work);
         files.run(&work);
         if let Some(tls) = tls.clone() {
             work.spawn_cancellable("certificate", tls.keep());
@@ -144,6 +149,7 @@ impl Server {
             clock,
             hosts: Hosts::new(names.iter().map(String::as_str)),
             public_url: config.listen.public_url.clone(),
+            throttle: throttle(&config.throttle),
             locations: config.limits.locations.iter().map(|name| location(name)).collect(),
         });
         let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
@@ -251,6 +257,12 @@ async fn open_files(config: &Config, store: &Store, nodes: Option<&Nodes>) -> Re
 /// The sizes that a server without nodes takes: every one that users know, as those that have nodes cut them to their hosts.
 fn known_sizes() -> Vec<Size> {
     sizes::for_host(u32::MAX, u64::MAX, u32::MAX)
+}
+
+fn throttle(settings: &config::Throttle) -> http::Throttle {
+    let rate = |setting: config::Rate| http::Rate { burst: setting.burst, per_second: setting.per_second };
+    let rates = http::Rates { reads: rate(settings.reads), writes: rate(settings.writes), deletes: rate(settings.deletes) };
+    http::Throttle::new(settings.enabled.then_some(rates))
 }
 
 fn location(display_name: &str) -> Location {

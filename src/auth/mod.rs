@@ -11,9 +11,9 @@ mod issuer;
 mod keys;
 mod password;
 mod principal;
-mod role;
 mod token;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,10 +26,15 @@ use crate::auth::guess::Guesses;
 use crate::auth::keys::TokenKeys;
 use crate::auth::token::{Refused, Verified};
 use crate::clock::{Clock, Timestamp};
-use crate::domain::principal::{Grant, Principal};
+use crate::domain::activity::Asked;
+use crate::domain::principal::Principal;
+use crate::domain::role::{self, Held, Permissions};
+use crate::domain::scope::covers;
 use crate::error::{Error, ErrorCode};
 use crate::id::{PrincipalId, SubscriptionId, TenantId};
 use crate::store::Store;
+use crate::task::Tasks;
+use crate::wake::{Topic, Wake};
 
 pub use install::{InstallError, Installation};
 pub use issuer::{TokenRefused, TokenRequest};
@@ -65,7 +70,7 @@ pub struct Parts {
 }
 
 /// A caller whose token was verified in this process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     /// Its object id.
     pub principal: PrincipalId,
@@ -73,6 +78,8 @@ pub struct Caller {
     pub tenant: TenantId,
     /// The name that it signs in with.
     pub client_id: String,
+    /// What it asks for, where that is recorded: a write, a delete or an action.
+    pub asked: Option<Arc<Asked>>,
 }
 
 /// Verifies tokens, decides permissions and issues tokens. Clones share what they remember.
@@ -90,17 +97,45 @@ struct Inner {
     audiences: Audiences,
     /// By SHA-256 of the token, so that a request costs no signature check; no token is kept.
     verified: Cache<[u8; 32], Arc<Verified>>,
-    principals: Cache<PrincipalId, Option<Arc<Known>>>,
+    principals: Cache<PrincipalId, Remembered>,
+    /// Counts the times that all roles were forgotten: what was read before the last one does not count.
+    epoch: AtomicU64,
     tenants: Cache<SubscriptionId, Option<TenantId>>,
     guesses: Guesses,
     /// Comparisons of chosen secrets, which are slow on purpose, under way at once.
     slow: tokio::sync::Semaphore,
 }
 
-/// A principal as remembered.
+/// A principal as read in an epoch; `None` where there was none.
+#[derive(Clone)]
+struct Remembered {
+    epoch: u64,
+    known: Option<Arc<Known>>,
+}
+
+/// A principal and what it may do.
 struct Known {
     principal: Principal,
-    grants: Vec<Grant>,
+    held: Vec<Held>,
+}
+
+/// What of a subscription a caller may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Visible {
+    /// All of it.
+    All,
+    /// What is at or below these keys.
+    Below(Vec<String>),
+}
+
+impl Visible {
+    /// Whether what has this key is part of it.
+    pub fn includes(&self, key: &str) -> bool {
+        match self {
+            Visible::All => true,
+            Visible::Below(scopes) => scopes.iter().any(|scope| covers(scope, key)),
+        }
+    }
 }
 
 impl Auth {
@@ -117,6 +152,7 @@ impl Auth {
             audiences: Audiences::new(&hosts),
             verified: Cache::builder().max_capacity(REMEMBERED).time_to_live(token::LIFE).build(),
             principals: remember().build(),
+            epoch: AtomicU64::new(0),
             tenants: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBER).build(),
             guesses: Guesses::new(),
             slow: tokio::sync::Semaphore::new(2),
@@ -142,16 +178,31 @@ impl Auth {
         if verified.issued_at < principal.valid_after.unix_timestamp() {
             return Err(unauthenticated(&Refused::Invalid("it was revoked"), now));
         }
-        Ok(Caller { principal: principal.id, tenant: principal.tenant, client_id: principal.client_id.clone() })
+        Ok(Caller { principal: principal.id, tenant: principal.tenant, client_id: principal.client_id.clone(), asked: None })
+    }
+
+    /// Forgets roles whenever they changed, here or at another server.
+    pub fn run(&self, wake: &Wake, tasks: &Tasks) {
+        let (auth, mut hints) = (self.clone(), wake.subscribe(Topic::Access));
+        tasks.spawn_cancellable("auth.forget_roles", async move {
+            while hints.changed().await.is_ok() {
+                auth.forget_roles();
+            }
+        });
+    }
+
+    /// Reads all roles anew from now on.
+    pub fn forget_roles(&self) {
+        self.inner.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether `caller` may do `action` (for example `Microsoft.BatchAI/workspaces/read`) at the scope of `key`: a lower-case path of a
-    /// subscription, group or resource.
+    /// subscription, group or resource. Answers the name of the role that allows it.
     ///
     /// # Errors
     /// `InvalidAuthenticationTokenTenant` and `AuthorizationFailed` with the published texts; `SubscriptionNotFound`;
     /// `ServiceUnavailable` where the store is away.
-    pub async fn authorize(&self, caller: &Caller, action: &str, key: &str) -> Result<(), Error> {
+    pub async fn permit(&self, caller: &Caller, action: &str, key: &str) -> Result<String, Error> {
         let subscription = key
             .strip_prefix("/subscriptions/")
             .and_then(|rest| uuid::Uuid::try_parse(rest.split('/').next().unwrap_or_default()).ok())
@@ -163,8 +214,76 @@ impl Auth {
         if tenant != caller.tenant {
             return Err(wrong_tenant(caller.tenant, tenant));
         }
-        let permitted = self.principal(caller.principal).await?.is_some_and(|known| role::permits(&known.grants, action, key));
-        if permitted { Ok(()) } else { Err(unauthorized(caller, action, key)) }
+        let known = self.principal(caller.principal).await?;
+        let allows = |held: &&Held| covers(&held.scope, key) && held.permissions.iter().any(|p| p.allow(action));
+        match known.as_ref().and_then(|known| known.held.iter().find(allows)) {
+            Some(held) => Ok(held.name.clone()),
+            None => Err(unauthorized(caller, action, key)),
+        }
+    }
+
+    /// As [`permit`](Self::permit), where the role does not matter.
+    ///
+    /// # Errors
+    /// As of [`permit`](Self::permit).
+    pub async fn authorize(&self, caller: &Caller, action: &str, key: &str) -> Result<(), Error> {
+        self.permit(caller, action, key).await.map(drop)
+    }
+
+    /// What `caller` may do at the scope of `key`, role by role.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable` where the store is away.
+    pub async fn permissions(&self, caller: &Caller, key: &str) -> Result<Vec<Permissions>, Error> {
+        let known = self.principal(caller.principal).await?;
+        let held = known.iter().flat_map(|known| &known.held).filter(|held| covers(&held.scope, key));
+        Ok(held.flat_map(|held| held.permissions.iter().cloned()).collect())
+    }
+
+    /// Refuses a grant of more than what `caller` holds at the scope of `key`: every way to give roles asks here.
+    ///
+    /// # Errors
+    /// `AuthorizationFailed`, naming the first action that is not held; `ServiceUnavailable` where the store is away.
+    pub async fn check_grant(&self, caller: &Caller, wanted: &[Permissions], key: &str) -> Result<(), Error> {
+        let held = self.permissions(caller, key).await?;
+        let lacking = wanted.iter().find(|wanted| !role::holds_all(&held, std::slice::from_ref(*wanted)));
+        match lacking {
+            None => Ok(()),
+            Some(wanted) => {
+                let action = wanted.actions.first().map_or("*", String::as_str);
+                Err(unauthorized(caller, action, key))
+            }
+        }
+    }
+
+    /// The part of a subscription in which `caller` may do `action`.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable` where the store is away.
+    pub async fn visible(&self, caller: &Caller, action: &str, subscription: SubscriptionId) -> Result<Visible, Error> {
+        let key = format!("/subscriptions/{subscription}");
+        let known = self.principal(caller.principal).await?;
+        let allowing = known.iter().flat_map(|known| &known.held).filter(|held| held.permissions.iter().any(|p| p.allow(action)));
+        let mut below = Vec::new();
+        for held in allowing {
+            if covers(&held.scope, &key) {
+                return Ok(Visible::All);
+            }
+            if covers(&key, &held.scope) {
+                below.push(held.scope.clone());
+            }
+        }
+        Ok(Visible::Below(below))
+    }
+
+    /// Whether `caller` holds any role in a subscription.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable` where the store is away.
+    pub async fn is_known_in(&self, caller: &Caller, subscription: SubscriptionId) -> Result<bool, Error> {
+        let key = format!("/subscriptions/{subscription}");
+        let known = self.principal(caller.principal).await?;
+        Ok(known.iter().flat_map(|known| &known.held).any(|held| covers(&key, &held.scope) || covers(&held.scope, &key)))
     }
 
     /// The installation's own tenant.
@@ -215,12 +334,16 @@ impl Auth {
     }
 
     async fn principal(&self, id: PrincipalId) -> Result<Option<Arc<Known>>, Error> {
-        if let Some(known) = self.inner.principals.get(&id) {
-            return Ok(known);
+        // The epoch before the rows: what changes while they are read is read again.
+        let epoch = self.inner.epoch.load(Ordering::Acquire);
+        if let Some(remembered) = self.inner.principals.get(&id)
+            && remembered.epoch == epoch
+        {
+            return Ok(remembered.known);
         }
         let found = self.inner.store.find_principal(id).await?;
-        let known = found.map(|(principal, grants)| Arc::new(Known { principal, grants }));
-        self.inner.principals.insert(id, known.clone());
+        let known = found.map(|(principal, held)| Arc::new(Known { principal, held }));
+        self.inner.principals.insert(id, Remembered { epoch, known: known.clone() });
         Ok(known)
     }
 

@@ -35,6 +35,8 @@ pub struct Config {
     pub driver: Driver,
     /// What may be asked for.
     pub limits: Limits,
+    /// How many requests a caller may send.
+    pub throttle: Throttle,
     /// What is told of the running server.
     pub log: Log,
 }
@@ -163,8 +165,34 @@ pub struct Limits {
     pub stop_grace: Span,
     /// Time that a stopping server has for requests in flight. Default: 15 s.
     pub drain: Span,
+    /// How long the activity log is kept. Default: 90 d.
+    pub record: Span,
     /// The regions that are offered, by the names that people read; the first is the default.
     pub locations: Vec<String>,
+}
+
+/// `[throttle]`: how many requests a caller may send in one subscription, by kind. Each server counts for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    /// Whether requests are counted at all. Default: yes.
+    pub enabled: bool,
+    /// What changes nothing. Default: 25000 in a row, 2500 a second.
+    ///
+    /// Source of the defaults: a hundred times what Azure allows.
+    pub reads: Rate,
+    /// What makes, changes or acts. Default: 20000 in a row, 1000 a second.
+    pub writes: Rate,
+    /// What deletes. Default: 20000 in a row, 1000 a second.
+    pub deletes: Rate,
+}
+
+/// How many requests may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// In a row.
+    pub burst: u32,
+    /// And how many of them are given back each second.
+    pub per_second: u32,
 }
 
 /// `[log]`: what is told of the running server, on standard error.
@@ -245,6 +273,7 @@ impl Config {
             archive: archive(root.section("archive"), &folders, environment),
             driver: driver(root.section("driver"), &folders),
             limits: limits(root.section("limits")),
+            throttle: throttle(root.section("throttle")),
             log: log(root.section("log")),
             folders,
         };
@@ -399,10 +428,24 @@ fn limits(mut section: Section<'_>) -> Limits {
         clusters: section.number("clusters", 20, 0..=100_000),
         stop_grace: section.span("stop_grace", Span(Duration::from_secs(10))),
         drain: section.span("drain", Span(Duration::from_secs(15))),
+        record: section.span("record", Span(Duration::from_secs(90 * 24 * 3600))),
         locations,
     };
     section.end();
     limits
+}
+
+fn throttle(mut section: Section<'_>) -> Throttle {
+    let mut rate = |burst: &'static str, per_second: &'static str, most: u32, speed: u32| Rate {
+        burst: section.number(burst, most, 1..=1_000_000_000),
+        per_second: section.number(per_second, speed, 1..=1_000_000_000),
+    };
+    let reads = rate("reads", "reads_per_second", 25_000, 2_500);
+    let writes = rate("writes", "writes_per_second", 20_000, 1_000);
+    let deletes = rate("deletes", "deletes_per_second", 20_000, 1_000);
+    let throttle = Throttle { enabled: section.flag("enabled", true), reads, writes, deletes };
+    section.end();
+    throttle
 }
 
 fn log(mut section: Section<'_>) -> Log {

@@ -71,7 +71,16 @@ impl Config {
         out.value("clusters", i64::from(self.limits.clusters));
         out.value("stop_grace", self.limits.stop_grace.to_string());
         out.value("drain", self.limits.drain.to_string());
+        out.value("record", self.limits.record.to_string());
         out.list("locations", self.limits.locations.iter().cloned());
+
+        out.section("throttle");
+        out.value("enabled", self.throttle.enabled);
+        let rates = [("reads", self.throttle.reads), ("writes", self.throttle.writes), ("deletes", self.throttle.deletes)];
+        for (name, rate) in rates {
+            out.value(name, i64::from(rate.burst));
+            out.value(&format!("{name}_per_second"), i64::from(rate.per_second));
+        }
 
         out.section("log");
         out.value("filter", self.log.filter.as_str());

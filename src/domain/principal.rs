@@ -1,6 +1,9 @@
 //! Who may sign in, and what they may do where.
 
+use uuid::Uuid;
+
 use crate::clock::Timestamp;
+use crate::domain::role;
 use crate::id::{PrincipalId, SubscriptionId, TenantId};
 
 /// Someone who may sign in: a program, as the client-credentials grant knows no people.
@@ -50,6 +53,20 @@ impl Role {
             Role::Contributor => "contributor",
             Role::Reader => "reader",
         }
+    }
+
+    /// The GUID of the role's definition.
+    pub fn id(self) -> Uuid {
+        match self {
+            Role::Owner => role::OWNER,
+            Role::Contributor => role::CONTRIBUTOR,
+            Role::Reader => role::READER,
+        }
+    }
+
+    /// The role whose definition has this GUID, if it is one of these.
+    pub fn of(id: Uuid) -> Option<Role> {
+        [Role::Owner, Role::Contributor, Role::Reader].into_iter().find(|role| role.id() == id)
     }
 
     /// The role that the store wrote, if it is one.

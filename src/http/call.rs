@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
 use crate::auth::Caller;
+use crate::domain::scope::Scope;
 use crate::error::{Error, ErrorCode};
 use crate::http::query::Query;
 use crate::http::routes::Route;
@@ -90,6 +91,18 @@ impl Call {
             Target::Subscription(id) => Ok(*id),
             Target::Resource(id) => Ok(id.subscription()),
             Target::None => Err(Error::internal(format!("{} names no subscription", self.route.operation))),
+        }
+    }
+
+    /// The subscription, group or resource that the path names.
+    ///
+    /// # Errors
+    /// `InternalServerError` on a route that names none.
+    pub(crate) fn scope(&self) -> Result<Scope, Error> {
+        match &self.target {
+            Target::Subscription(id) => Ok(Scope::Subscription(*id)),
+            Target::Resource(id) => Ok(Scope::Resource(id.clone())),
+            Target::None => Err(Error::internal(format!("{} names no scope", self.route.operation))),
         }
     }
 

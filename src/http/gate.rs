@@ -2,7 +2,8 @@
 //!
 //! 1. host name and site, one canonical path, request ids;
 //! 2. the route; 3. authentication; 4. the subscription's form, existence and tenant; 5. namespace, type and version;
-//! 6. names; 7. authorisation at the scope. Existence of anything below the subscription is looked at afterwards, so that what is
+//! 6. names; 7. authorisation at the scope; 8. locks. How many requests a caller may send is counted once its subscription is known.
+//!    Existence of anything below the subscription is looked at afterwards, so that what is
 //!    foreign and what is absent look alike; then come body, schema, preconditions, state and quota in handler and service.
 //!
 //! A panic on the way is a plain 500, and one line of the log.
@@ -18,7 +19,10 @@ use axum::http::header::{ALLOW, AUTHORIZATION, HeaderMap};
 use axum::http::{Method, Response, request};
 use futures_util::FutureExt;
 
-use crate::auth::Caller;
+use crate::auth::{Caller, Visible};
+use crate::domain::activity::{Asked, RequestFacts, Subject};
+use crate::domain::lock::Deed;
+use crate::domain::scope::Scope;
 use crate::error::{Error, ErrorCode, Violation};
 use crate::http::call::{Answer, Call, Target};
 use crate::http::headers::{RequestIds, RequestKind, write_remaining, write_transport_security};
@@ -40,15 +44,16 @@ pub(crate) async fn pass(parts: Arc<Parts>, request: Request) -> Response<Body> 
     let scheme = request.extensions().get::<Origin>().copied().unwrap_or_default().scheme;
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut seen = Seen::default();
-    let outcome = AssertUnwindSafe(enter(&parts, request, scheme, &mut seen)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(enter(&parts, request, scheme, &ids, &mut seen)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a handler panicked")));
+    record(&parts, &outcome, &seen);
     let mut response = outcome.unwrap_or_else(|error| {
         report(&error, &ids);
         respond::failure(&error, &format!("{}/{}", seen.base, parts.auth.tenant()))
     });
     let headers = response.headers_mut();
-    if let Some(kind) = seen.kind {
-        write_remaining(headers, kind);
+    if let Some((kind, in_subscription, count)) = seen.remaining {
+        write_remaining(headers, kind, in_subscription, count);
     }
     write_transport_security(headers, scheme, host::bare(seen.base.rsplit("//").next().unwrap_or_default()));
     ids.write(headers, parts.clock.now());
@@ -60,12 +65,15 @@ pub(crate) async fn pass(parts: Arc<Parts>, request: Request) -> Response<Body> 
 #[derive(Default)]
 struct Seen {
     base: String,
-    kind: Option<RequestKind>,
+    /// How many requests of this kind the caller may still send, in a subscription or outside of all.
+    remaining: Option<(RequestKind, bool, u32)>,
+    /// What is asked for, where that is recorded.
+    asked: Option<Arc<Asked>>,
     operation: &'static str,
     caller: Option<Caller>,
 }
 
-async fn enter(parts: &Arc<Parts>, request: Request, scheme: crate::http::Scheme, seen: &mut Seen) -> Answer {
+async fn enter(parts: &Arc<Parts>, request: Request, scheme: crate::http::Scheme, ids: &RequestIds, seen: &mut Seen) -> Answer {
     let (head, body) = request.into_parts();
     let authority = host::requested(&parts.hosts, &head.uri, &head.headers)?;
     seen.base = match &parts.public_url {
@@ -90,7 +98,7 @@ async fn enter(parts: &Arc<Parts>, request: Request, scheme: crate::http::Scheme
     match routes::find(&head.method, &segments) {
         Found::Route(route, arguments) => {
             seen.operation = route.operation;
-            let call = admit(parts, route, arguments, query, head, body, seen).await?;
+            let call = admit(parts, route, arguments, query, head, body, ids, seen).await?;
             (route.run)(call).await
         }
         Found::Methods(methods) => {
@@ -101,7 +109,8 @@ async fn enter(parts: &Arc<Parts>, request: Request, scheme: crate::http::Scheme
     }
 }
 
-/// Steps 3 to 7 for a known route.
+/// Steps 3 to 8 for a known route.
+#[allow(clippy::too_many_arguments)] // the parts of one request, each of which it takes over
 async fn admit(
     parts: &Arc<Parts>,
     route: &'static Route,
@@ -109,17 +118,18 @@ async fn admit(
     query: Query,
     head: request::Parts,
     body: Body,
+    ids: &RequestIds,
     seen: &mut Seen,
 ) -> Result<Call, Error> {
     let (mut target, mut caller, mut version) = (Target::None, None, String::new());
     let mut contract = ApiVersion::V2018_05_01;
     if !matches!(route.access, Access::Open | Access::Link) {
         let who = authenticate(parts, &head.headers, seen).await?;
-        seen.kind = Some(kind_of(route));
         let subscription = match (route.access, arguments.first()) {
             (Access::SignedIn, _) | (_, None) => None,
             (_, Some(text)) => Some(find_subscription(parts, &who, text).await?),
         };
+        throttle(parts, route, &who, subscription.as_ref().map(|subscription| subscription.id), seen)?;
         let provider = route.template.contains("{P}") || route.template.contains("{WS}") || route.template.contains("{EXP}");
         version = if provider {
             contract = check_version(parts, route, &query)?;
@@ -133,7 +143,13 @@ async fn admit(
             }
             target = name_target(route, subscription.id, &arguments)?;
         }
+        let mut who = who;
+        if let Some(asked) = ask(parts, route, &who, &target, &head, ids) {
+            who.asked = Some(Arc::clone(&asked));
+            seen.asked = Some(asked);
+        }
         authorize(parts, route, &who, &target).await?;
+        check_locks(parts, route, &target).await?;
         caller = Some(who);
     }
     Ok(Call {
@@ -273,7 +289,11 @@ fn check_registration(subscription: &Subscription) -> Result<(), Error> {
 
 /// What the path names, once its names were checked.
 fn name_target(route: &Route, subscription: SubscriptionId, arguments: &[String]) -> Result<Target, Error> {
-    let Access::Resource(kind) = route.access else { return Ok(Target::Subscription(subscription)) };
+    let kind = match route.access {
+        Access::Resource(kind) => kind,
+        Access::Scope => return name_scope(arguments.get(1).map_or("", String::as_str)),
+        _ => return Ok(Target::Subscription(subscription)),
+    };
     let mut names = arguments.iter().skip(1).cloned();
     let group = names.next().unwrap_or_default();
     let named = match kind {
@@ -289,10 +309,136 @@ fn name_target(route: &Route, subscription: SubscriptionId, arguments: &[String]
     }
 }
 
+/// The scope that a path begins with. What it says of a type that does not exist is what the type's own address would say.
+fn name_scope(path: &str) -> Result<Target, Error> {
+    if let Some(scope) = Scope::parse(path) {
+        return Ok(match scope {
+            Scope::Subscription(id) => Target::Subscription(id),
+            Scope::Resource(id) => Target::Resource(id),
+        });
+    }
+    let namespace = path.split('/').nth(6).unwrap_or(NAMESPACE);
+    if !namespace.eq_ignore_ascii_case(NAMESPACE) {
+        let message = format!("The resource namespace '{}' is invalid.", shown(namespace));
+        return Err(Error::new(ErrorCode::InvalidResourceNamespace, message));
+    }
+    let problem = ResourceId::parse(path).map(|_| String::new()).unwrap_or_else(|error| error.to_string());
+    Err(Error::new(ErrorCode::InvalidResourceName, format!("The resource name {problem}.")))
+}
+
+/// Counts a request; polls are not counted, but told how many are left.
+fn throttle(
+    parts: &Parts,
+    route: &Route,
+    caller: &Caller,
+    subscription: Option<SubscriptionId>,
+    seen: &mut Seen,
+) -> Result<(), Error> {
+    let kind = kind_of(route);
+    let (owner, now) = ((caller.principal, subscription, kind), parts.clock.now());
+    let counted = match route.access {
+        Access::Operation => Ok(parts.throttle.left(owner, now)),
+        _ => parts.throttle.take(owner, now),
+    };
+    let remaining = |count| (kind, subscription.is_some(), count);
+    seen.remaining = match &counted {
+        Ok(left) => left.map(remaining),
+        Err(_) => Some(remaining(0)),
+    };
+    counted.map(drop)
+}
+
+/// What a route does to its target, as locks see it; `None` where locks do not matter.
+///
+/// Locks themselves can always be changed by those who may: otherwise none could be taken away.
+fn deed(route: &Route) -> Option<Deed> {
+    let action = route.action.to_ascii_lowercase();
+    let checked = matches!(route.access, Access::Subscription | Access::Scope | Access::Resource(_));
+    if !checked || action.ends_with("/read") || action.starts_with("microsoft.authorization/locks/") {
+        return None;
+    }
+    // Taking tags off changes what has them.
+    let deletes = action.ends_with("/delete") && !action.starts_with("microsoft.resources/tags/");
+    Some(match (deletes, route.access) {
+        (true, Access::Resource(_)) => Deed::Delete,
+        (true, _) => Deed::DeleteAt,
+        (false, _) => Deed::Write,
+    })
+}
+
+async fn check_locks(parts: &Parts, route: &Route, target: &Target) -> Result<(), Error> {
+    let Some(deed) = deed(route) else { return Ok(()) };
+    let scope = match target {
+        Target::Subscription(id) => Scope::Subscription(*id),
+        Target::Resource(id) => Scope::Resource(id.clone()),
+        Target::None => return Ok(()),
+    };
+    parts.service.check_locks(&scope, deed).await
+}
+
+/// Longest address that is recorded. Unit: characters.
+const MAX_RECORDED: usize = 2048;
+
+/// What is asked for, where that is recorded: everything that is not a read.
+fn ask(
+    parts: &Parts,
+    route: &Route,
+    caller: &Caller,
+    target: &Target,
+    head: &request::Parts,
+    ids: &RequestIds,
+) -> Option<Arc<Asked>> {
+    if route.action.is_empty() || route.action.to_ascii_lowercase().ends_with("/read") {
+        return None;
+    }
+    let scope = match target {
+        Target::Subscription(id) => Scope::Subscription(*id),
+        Target::Resource(id) => Scope::Resource(id.clone()),
+        Target::None => return None,
+    };
+    let mut path = scope.path();
+    if route.access == Access::Scope {
+        // What hangs on the scope has an address of its own.
+        let raw = head.uri.path();
+        let tail = raw.to_ascii_lowercase().rfind("/providers/").and_then(|at| raw.get(at..)).unwrap_or_default();
+        path.push_str(&percent_encoding::percent_decode_str(tail).decode_utf8_lossy());
+    }
+    let uri: String = head.uri.path_and_query().map_or("", |uri| uri.as_str()).chars().take(MAX_RECORDED).collect();
+    let request = RequestFacts {
+        request_id: ids.request,
+        client_id: caller.client_id.clone(),
+        tenant: caller.tenant.0,
+        role: None,
+        method: head.method.to_string(),
+        uri,
+        client_request_id: ids.client.clone(),
+        client_ip: head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip()),
+        refusal: None,
+    };
+    let subject = Subject { subscription: scope.subscription(), action: route.action.to_owned(), key: path.to_lowercase(), path };
+    Some(Arc::new(Asked::new(parts.clock.now(), caller.principal, ids.correlation.clone(), subject, request)))
+}
+
+/// Records what no transaction recorded: a refusal, or what changed nothing.
+fn record(parts: &Parts, outcome: &Answer, seen: &Seen) {
+    let Some(asked) = seen.asked.as_ref().filter(|asked| !asked.is_recorded()) else { return };
+    let now = parts.clock.now();
+    parts.service.record(match outcome {
+        Ok(response) => asked.row(now, response.status().as_u16(), None),
+        Err(error) => asked.refused(now, respond::status_of(error.code).as_u16(), error.code.as_str(), &error.message),
+    });
+}
+
 async fn authorize(parts: &Parts, route: &Route, caller: &Caller, target: &Target) -> Result<(), Error> {
     let key = match (route.access, target) {
-        (Access::Subscription, Target::Subscription(id)) => format!("/subscriptions/{id}"),
-        (Access::Resource(_), Target::Resource(id)) => id.key(),
+        (Access::Subscription | Access::Scope, Target::Subscription(id)) => format!("/subscriptions/{id}"),
+        (Access::Resource(_) | Access::Scope, Target::Resource(id)) => id.key(),
+        (Access::Visible, Target::Subscription(id)) => {
+            if parts.auth.visible(caller, route.action, *id).await? != Visible::Below(Vec::new()) {
+                return Ok(());
+            }
+            format!("/subscriptions/{id}")
+        }
         // An operation is authorised like the resource it is about, once that is known.
         (Access::Operation, _) | (Access::SignedIn, _) => return Ok(()),
         _ => return Err(Error::internal(format!("{} was not authorised", route.operation))),
@@ -333,24 +479,24 @@ async fn explain_path(
         authenticate(parts, headers, seen).await?;
     }
     let version = required_version(query)?;
-    let namespace = segments.iter().position(|s| s.eq_ignore_ascii_case("providers")).and_then(|at| segments.get(at + 1));
+    let namespace = segments.iter().rposition(|s| s.eq_ignore_ascii_case("providers")).and_then(|at| segments.get(at + 1));
     let Some(namespace) = namespace else {
         return Ok(Error::new(ErrorCode::NotFound, "There is nothing at this address. Check the path of the request."));
     };
-    if ![NAMESPACE, "Microsoft.Resources"].iter().any(|known| known.eq_ignore_ascii_case(namespace)) {
+    let known = [NAMESPACE, "Microsoft.Resources", "Microsoft.Authorization", "Microsoft.Insights"];
+    let Some(known) = known.into_iter().find(|known| known.eq_ignore_ascii_case(namespace)) else {
         return Ok(Error::new(
             ErrorCode::InvalidResourceNamespace,
             format!("The resource namespace '{}' is invalid.", shown(namespace)),
         ));
-    }
-    let shown_namespace = if namespace.eq_ignore_ascii_case(NAMESPACE) { NAMESPACE } else { "Microsoft.Resources" };
+    };
+    let versions = if known == NAMESPACE { ApiVersion::list(", ") } else { PLATFORM_VERSIONS.join(", ") };
     Ok(Error::new(
         ErrorCode::InvalidResourceType,
         format!(
-            "The resource type could not be found in the namespace '{shown_namespace}' for api version '{}'. The supported \
-             api-versions are '{}'.",
+            "The resource type could not be found in the namespace '{known}' for api version '{}'. The supported \
+             api-versions are '{versions}'.",
             shown(version),
-            ApiVersion::list(", "),
         ),
     ))
 }

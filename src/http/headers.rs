@@ -82,21 +82,22 @@ pub(crate) fn write_transport_security(headers: &mut HeaderMap, scheme: Scheme, 
     }
 }
 
-/// Counters of requests that a caller may still make, as clients of the platform show them. Nothing is throttled yet, so that they
-/// stand at their start.
+/// Tells how many requests of a kind a caller may still send in a row, in its subscription or outside of all.
 ///
-/// Source: recorded counters: near 14999 for reads and deletes, near 1199 for writes; POST lists count as reads.
-pub(crate) fn write_remaining(headers: &mut HeaderMap, kind: RequestKind) {
-    let (name, count) = match kind {
-        RequestKind::Read => ("x-ms-ratelimit-remaining-subscription-reads", "14999"),
-        RequestKind::Write => ("x-ms-ratelimit-remaining-subscription-writes", "1199"),
-        RequestKind::Delete => ("x-ms-ratelimit-remaining-subscription-deletes", "14999"),
+/// Source: recorded headers; POST lists count as reads.
+pub(crate) fn write_remaining(headers: &mut HeaderMap, kind: RequestKind, in_subscription: bool, count: u32) {
+    let name = match (in_subscription, kind) {
+        (true, RequestKind::Read) => "x-ms-ratelimit-remaining-subscription-reads",
+        (true, RequestKind::Write) => "x-ms-ratelimit-remaining-subscription-writes",
+        (true, RequestKind::Delete) => "x-ms-ratelimit-remaining-subscription-deletes",
+        (false, RequestKind::Read) => "x-ms-ratelimit-remaining-tenant-reads",
+        (false, RequestKind::Write | RequestKind::Delete) => "x-ms-ratelimit-remaining-tenant-writes",
     };
-    headers.insert(HeaderName::from_static(name), HeaderValue::from_static(count));
+    headers.insert(HeaderName::from_static(name), HeaderValue::from(count));
 }
 
 /// What a request counts as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RequestKind {
     /// It changes nothing.
     Read,

@@ -28,6 +28,7 @@ mod query;
 mod range;
 mod respond;
 mod routes;
+mod throttle;
 mod verbs;
 mod wait;
 
@@ -45,6 +46,7 @@ use crate::wire::platform::Location;
 
 pub use host::Hosts;
 pub use openapi::openapi;
+pub use throttle::{Rate, Rates, Throttle};
 
 /// How a request reached this server. The edge puts an [`Origin`] into each request's extensions; without one it is plain http.
 ///
@@ -90,6 +92,8 @@ pub struct Parts {
     pub hosts: Hosts,
     /// Scheme and host of URLs in answers, without a final `/`; `None` takes them from each request.
     pub public_url: Option<String>,
+    /// How many requests a caller may send.
+    pub throttle: Throttle,
     /// The regions that are offered, at least one; the first is the default.
     pub locations: Vec<Location>,
 }

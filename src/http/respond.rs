@@ -128,6 +128,15 @@ pub(crate) fn status_of(code: ErrorCode) -> StatusCode {
         | InvalidQueryParameterValue
         | MultipleErrorsOccurred
         | PropertyChangeNotAllowed
+        | InvalidTags
+        | InvalidTagNameCharacters
+        | InvalidFilterInQueryString
+        | InvalidRoleAssignmentId
+        | PrincipalNotFound
+        | RoleAssignmentUpdateNotPermitted
+        | RoleDefinitionHasAssignments
+        | RoleDefinitionNotAssignable
+        | BuiltInRoleChangeNotAllowed
         | SupportedVMSizes => StatusCode::BAD_REQUEST,
         InvalidResourceType
         | InvalidResourceNamespace
@@ -138,12 +147,19 @@ pub(crate) fn status_of(code: ErrorCode) -> StatusCode {
         | FileServerNotFound
         | ExperimentNotFound
         | JobNotFound
+        | RoleAssignmentNotFound
+        | RoleDefinitionDoesNotExist
+        | DeploymentNotFound
+        | LockNotFound
         | NotFound => StatusCode::NOT_FOUND,
         MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         MissingSubscriptionRegistration
         | ResourceGroupBeingDeleted
         | InvalidResourceGroupLocation
         | InvalidResourceLocation
+        | ScopeLocked
+        | RoleAssignmentExists
+        | RoleDefinitionWithSameNameExists
         | Conflict
         | ClusterQuotaReached => StatusCode::CONFLICT,
         PreconditionFailed => StatusCode::PRECONDITION_FAILED,
@@ -151,7 +167,7 @@ pub(crate) fn status_of(code: ErrorCode) -> StatusCode {
         UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
         InvalidRange => StatusCode::RANGE_NOT_SATISFIABLE,
-        TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        TooManyRequests | SubscriptionRequestsThrottled | TenantRequestsThrottled => StatusCode::TOO_MANY_REQUESTS,
         ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -179,6 +195,9 @@ fn is_the_platforms(code: ErrorCode) -> bool {
             | ResourceGroupBeingDeleted
             | InvalidResourceGroupLocation
             | LocationNotAvailableForResourceGroup
+            | ScopeLocked
+            | SubscriptionRequestsThrottled
+            | TenantRequestsThrottled
     )
 }
 

@@ -32,6 +32,10 @@ pub(crate) enum Access {
     SignedIn,
     /// A caller with the permission at the subscription that the path names.
     Subscription,
+    /// A caller with the permission anywhere in the subscription that the path names: the answer holds what is theirs alone.
+    Visible,
+    /// A caller with the permission at whatever the path begins with: a subscription, a group or a resource.
+    Scope,
     /// A caller with the permission at the resource (or its parent, for lists) that the path names.
     Resource(Kind),
     /// A caller who may read the resource that the named operation is about: checked where the operation is read.
@@ -86,6 +90,8 @@ const OPEN: Access = Access::Open;
 const LINK: Access = Access::Link;
 const TENANT: Access = Access::SignedIn;
 const SUB: Access = Access::Subscription;
+const SEEN: Access = Access::Visible;
+const SCOPE: Access = Access::Scope;
 const GROUP: Access = Access::Resource(Kind::Group);
 const WS: Access = Access::Resource(Kind::Workspace);
 const CLUSTER: Access = Access::Resource(Kind::Cluster);
@@ -146,13 +152,53 @@ pub(crate) static ROUTES: &[Route] = &[
     route(GET, "{S}/providers", SUB, "Microsoft.Resources/subscriptions/providers/read", "Providers_List", |c| Box::pin(platform::providers::list(c))),
     route(GET, "{S}/providers/{namespace}", SUB, "Microsoft.Resources/subscriptions/providers/read", "Providers_Get", |c| Box::pin(platform::providers::get(c))),
     route(POST, "{S}/providers/{namespace}/register", SUB, "Microsoft.BatchAI/register/action", "Providers_Register", |c| Box::pin(platform::providers::register(c))),
-    route(GET, "{S}/resourceGroups", SUB, "Microsoft.Resources/subscriptions/resourceGroups/read", "ResourceGroups_List", |c| Box::pin(verbs::list::<Group>(c))),
-    route(HEAD, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/read", "ResourceGroups_CheckExistence", |c| Box::pin(platform::groups::exists(c))),
+    route(POST, "{S}/providers/{namespace}/unregister", SUB, "Microsoft.BatchAI/unregister/action", "Providers_Unregister", |c| Box::pin(platform::providers::unregister(c))),
+    route(GET, "{S}/resources", SEEN, "Microsoft.Resources/subscriptions/resources/read", "Resources_List", |c| Box::pin(platform::resources::list(c))),
+    route(GET, "{RG}/resources", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/resources/read", "Resources_ListByResourceGroup", |c| Box::pin(platform::resources::list(c))),
+    route(HEAD, "{WS}", WS, "Microsoft.BatchAI/workspaces/read", "Workspaces_CheckExistence", |c| Box::pin(verbs::exists::<Workspace>(c))),
+    route(HEAD, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_CheckExistence", |c| Box::pin(verbs::exists::<Cluster>(c))),
+    route(HEAD, "{EXP}", EXP, "Microsoft.BatchAI/workspaces/experiments/read", "Experiments_CheckExistence", |c| Box::pin(verbs::exists::<Experiment>(c))),
+    route(HEAD, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_CheckExistence", |c| Box::pin(verbs::exists::<Job>(c))),
+    route(GET, "{S}/tagNames", SUB, "Microsoft.Resources/subscriptions/tagNames/read", "Tags_List", |c| Box::pin(platform::tags::names(c))),
+    route(PUT, "{S}/tagNames/{tagName}", SUB, "Microsoft.Resources/subscriptions/tagNames/write", "Tags_CreateOrUpdate", |c| Box::pin(platform::tags::put_name(c))),
+    route(DELETE, "{S}/tagNames/{tagName}", SUB, "Microsoft.Resources/subscriptions/tagNames/delete", "Tags_Delete", |c| Box::pin(platform::tags::delete_name(c))),
+    route(PUT, "{S}/tagNames/{tagName}/tagValues/{tagValue}", SUB, "Microsoft.Resources/subscriptions/tagNames/tagValues/write", "Tags_CreateOrUpdateValue", |c| Box::pin(platform::tags::put_value(c))),
+    route(DELETE, "{S}/tagNames/{tagName}/tagValues/{tagValue}", SUB, "Microsoft.Resources/subscriptions/tagNames/tagValues/delete", "Tags_DeleteValue", |c| Box::pin(platform::tags::delete_value(c))),
+    route(GET, "/{scope}/providers/Microsoft.Resources/tags/default", SCOPE, "Microsoft.Resources/tags/read", "Tags_GetAtScope", |c| Box::pin(platform::tags::get(c))),
+    route(PUT, "/{scope}/providers/Microsoft.Resources/tags/default", SCOPE, "Microsoft.Resources/tags/write", "Tags_CreateOrUpdateAtScope", |c| Box::pin(platform::tags::put(c))),
+    route(PATCH, "/{scope}/providers/Microsoft.Resources/tags/default", SCOPE, "Microsoft.Resources/tags/write", "Tags_UpdateAtScope", |c| Box::pin(platform::tags::patch(c))),
+    route(DELETE, "/{scope}/providers/Microsoft.Resources/tags/default", SCOPE, "Microsoft.Resources/tags/delete", "Tags_DeleteAtScope", |c| Box::pin(platform::tags::delete(c))),
+    route(GET, "{S}/providers/Microsoft.Resources/deployments", SUB, "Microsoft.Resources/deployments/read", "Deployments_ListAtSubscriptionScope", |c| Box::pin(platform::deployments::list(c))),
+    route(GET, "{S}/providers/Microsoft.Resources/deployments/{deploymentName}", SUB, "Microsoft.Resources/deployments/read", "Deployments_GetAtSubscriptionScope", |c| Box::pin(platform::deployments::get(c))),
+    route(HEAD, "{S}/providers/Microsoft.Resources/deployments/{deploymentName}", SUB, "Microsoft.Resources/deployments/read", "Deployments_CheckExistenceAtSubscriptionScope", |c| Box::pin(platform::deployments::get(c))),
+    route(GET, "{RG}/providers/Microsoft.Resources/deployments", GROUP, "Microsoft.Resources/deployments/read", "Deployments_ListByResourceGroup", |c| Box::pin(platform::deployments::list(c))),
+    route(GET, "{RG}/providers/Microsoft.Resources/deployments/{deploymentName}", GROUP, "Microsoft.Resources/deployments/read", "Deployments_Get", |c| Box::pin(platform::deployments::get(c))),
+    route(HEAD, "{RG}/providers/Microsoft.Resources/deployments/{deploymentName}", GROUP, "Microsoft.Resources/deployments/read", "Deployments_CheckExistence", |c| Box::pin(platform::deployments::get(c))),
+    route(GET, "{S}/resourceGroups", SEEN, "Microsoft.Resources/subscriptions/resourceGroups/read", "ResourceGroups_List", |c| Box::pin(platform::resources::list_groups(c))),
+    route(HEAD, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/read", "ResourceGroups_CheckExistence", |c| Box::pin(verbs::exists::<Group>(c))),
     route(PUT, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/write", "ResourceGroups_CreateOrUpdate", |c| Box::pin(verbs::put::<Group>(c))),
     route(PATCH, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/write", "ResourceGroups_Update", |c| Box::pin(verbs::patch::<Group>(c))),
     route(DELETE, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/delete", "ResourceGroups_Delete", |c| Box::pin(verbs::delete::<Group>(c))),
     route(GET, "{RG}", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/read", "ResourceGroups_Get", |c| Box::pin(verbs::get::<Group>(c))),
     route(GET, "{S}/operationresults/{operationId}", OP, "Microsoft.Resources/subscriptions/operationresults/read", "ResourceGroups_GetResult", |c| Box::pin(operations::group(c))),
+
+    // Microsoft.Authorization and Microsoft.Insights, any version
+    route(GET, "/{scope}/providers/Microsoft.Authorization/locks", SCOPE, "Microsoft.Authorization/locks/read", "ManagementLocks_ListByScope", |c| Box::pin(platform::locks::list(c))),
+    route(GET, "/{scope}/providers/Microsoft.Authorization/locks/{lockName}", SCOPE, "Microsoft.Authorization/locks/read", "ManagementLocks_GetByScope", |c| Box::pin(platform::locks::get(c))),
+    route(PUT, "/{scope}/providers/Microsoft.Authorization/locks/{lockName}", SCOPE, "Microsoft.Authorization/locks/write", "ManagementLocks_CreateOrUpdateByScope", |c| Box::pin(platform::locks::put(c))),
+    route(DELETE, "/{scope}/providers/Microsoft.Authorization/locks/{lockName}", SCOPE, "Microsoft.Authorization/locks/delete", "ManagementLocks_DeleteByScope", |c| Box::pin(platform::locks::delete(c))),
+    route(GET, "/{scope}/providers/Microsoft.Authorization/roleAssignments", SCOPE, "Microsoft.Authorization/roleAssignments/read", "RoleAssignments_ListForScope", |c| Box::pin(platform::roles::list_assignments(c))),
+    route(GET, "/{scope}/providers/Microsoft.Authorization/roleAssignments/{roleAssignmentName}", SCOPE, "Microsoft.Authorization/roleAssignments/read", "RoleAssignments_Get", |c| Box::pin(platform::roles::get_assignment(c))),
+    route(PUT, "/{scope}/providers/Microsoft.Authorization/roleAssignments/{roleAssignmentName}", SCOPE, "Microsoft.Authorization/roleAssignments/write", "RoleAssignments_Create", |c| Box::pin(platform::roles::put_assignment(c))),
+    route(DELETE, "/{scope}/providers/Microsoft.Authorization/roleAssignments/{roleAssignmentName}", SCOPE, "Microsoft.Authorization/roleAssignments/delete", "RoleAssignments_Delete", |c| Box::pin(platform::roles::delete_assignment(c))),
+    route(GET, "/{scope}/providers/Microsoft.Authorization/roleDefinitions", SCOPE, "Microsoft.Authorization/roleDefinitions/read", "RoleDefinitions_List", |c| Box::pin(platform::roles::list_roles(c))),
+    route(GET, "/{scope}/providers/Microsoft.Authorization/roleDefinitions/{roleDefinitionId}", SCOPE, "Microsoft.Authorization/roleDefinitions/read", "RoleDefinitions_Get", |c| Box::pin(platform::roles::get_role(c))),
+    route(PUT, "/{scope}/providers/Microsoft.Authorization/roleDefinitions/{roleDefinitionId}", SCOPE, "Microsoft.Authorization/roleDefinitions/write", "RoleDefinitions_CreateOrUpdate", |c| Box::pin(platform::roles::put_role(c))),
+    route(DELETE, "/{scope}/providers/Microsoft.Authorization/roleDefinitions/{roleDefinitionId}", SCOPE, "Microsoft.Authorization/roleDefinitions/delete", "RoleDefinitions_Delete", |c| Box::pin(platform::roles::delete_role(c))),
+    route(GET, "/providers/Microsoft.Authorization/roleDefinitions", TENANT, "", "RoleDefinitions_ListAtTenantScope", |c| Box::pin(platform::roles::list_roles(c))),
+    route(GET, "/providers/Microsoft.Authorization/roleDefinitions/{roleDefinitionId}", TENANT, "", "RoleDefinitions_GetAtTenantScope", |c| Box::pin(platform::roles::get_role(c))),
+    route(GET, "/{scope}/providers/Microsoft.Authorization/permissions", SCOPE, "Microsoft.Authorization/permissions/read", "Permissions_ListForScope", |c| Box::pin(platform::roles::permissions(c))),
+    route(GET, "{S}/providers/Microsoft.Insights/eventtypes/management/values", SEEN, "Microsoft.Insights/eventtypes/values/read", "ActivityLogs_List", |c| Box::pin(platform::activity::list(c))),
 
     // Discovery, sign-in, downloads, documents, health
     route(GET, "/metadata/endpoints", OPEN, "", "Metadata_GetEndpoints", |c| Box::pin(platform::discovery::endpoints(c))),
@@ -191,11 +237,14 @@ enum Part {
     Name,
     /// One or more segments, to the end.
     Rest,
+    /// The path of a subscription, a group or a resource, at the beginning.
+    Scope,
 }
 
 static PARTS: LazyLock<Vec<Vec<Part>>> = LazyLock::new(|| {
     let part = |text: &str| match text.strip_prefix('{') {
         Some(name) if name.ends_with("*}") => Part::Rest,
+        Some("scope}") => Part::Scope,
         Some(_) => Part::Name,
         None => Part::Literal(text.to_owned()),
     };
@@ -227,7 +276,18 @@ pub(crate) fn find(method: &Method, segments: &[String]) -> Found {
     if methods.is_empty() { Found::Nothing } else { Found::Methods(methods) }
 }
 
+/// The names of a template that fits: for a scope its subscription and its whole path.
 fn fit(parts: &[Part], segments: &[String]) -> Option<Vec<String>> {
+    if let Some((Part::Scope, parts)) = parts.split_first() {
+        let (scope, tail) = segments.split_at_checked(segments.len().checked_sub(parts.len())?)?;
+        if !is_scope(scope) {
+            return None;
+        }
+        let names = fit(parts, tail)?;
+        let mut arguments = vec![scope.get(1)?.clone(), format!("/{}", scope.join("/"))];
+        arguments.extend(names);
+        return Some(arguments);
+    }
     let open_end = matches!(parts.last(), Some(Part::Rest));
     if if open_end { segments.len() < parts.len() } else { segments.len() != parts.len() } {
         return None;
@@ -235,6 +295,8 @@ fn fit(parts: &[Part], segments: &[String]) -> Option<Vec<String>> {
     let literals = parts.iter().zip(segments).all(|(part, segment)| match part {
         Part::Literal(text) => text.eq_ignore_ascii_case(segment),
         Part::Name | Part::Rest => true,
+        // Stands at the beginning alone, and was taken off there.
+        Part::Scope => false,
     });
     if !literals {
         return None;
@@ -245,6 +307,17 @@ fn fit(parts: &[Part], segments: &[String]) -> Option<Vec<String>> {
         arguments.extend(segments.iter().skip(parts.len()).cloned());
     }
     Some(arguments)
+}
+
+/// Whether segments have the form of a scope: a subscription, a group, or a provider's types and names below a group.
+fn is_scope(segments: &[String]) -> bool {
+    let is = |at: usize, word: &str| segments.get(at).is_some_and(|segment| segment.eq_ignore_ascii_case(word));
+    is(0, "subscriptions")
+        && match segments.len() {
+            2 => true,
+            4 => is(2, "resourceGroups"),
+            more => more >= 8 && more % 2 == 0 && is(2, "resourceGroups") && is(4, "providers"),
+        }
 }
 
 #[cfg(test)]
@@ -283,6 +356,21 @@ mod tests {
     }
 
     #[test]
+    fn a_scope_is_a_subscription_a_group_or_a_resource() {
+        let group = "/subscriptions/s/resourcegroups/g";
+        let job = format!("{group}/providers/Microsoft.BatchAI/workspaces/w/experiments/e/jobs/j");
+        for scope in ["/subscriptions/s", group, &job] {
+            let path = format!("{scope}/Providers/microsoft.authorization/LOCKS/l");
+            assert_eq!(operation(Method::PUT, &path), Some("ManagementLocks_CreateOrUpdateByScope"), "{path}");
+            let Found::Route(_, names) = find(&Method::PUT, &segments(&path)) else { panic!("a route") };
+            assert_eq!(names, ["s", scope, "l"]);
+        }
+        for scope in ["/subscriptions", "/tenants/s", "/subscriptions/s/x/g", "/subscriptions/s/resourceGroups/g/providers/n"] {
+            assert_eq!(operation(Method::PUT, &format!("{scope}/providers/Microsoft.Authorization/locks/l")), None, "{scope}");
+        }
+    }
+
+    #[test]
     fn a_file_has_a_path_of_any_depth() {
         let base = "/files/s/g/workspaces/w/experiments/e/jobs/j/u";
         assert_eq!(operation(Method::GET, &format!("{base}/stdouterr/a/b.txt")), Some("Files_Get"));
@@ -294,7 +382,10 @@ mod tests {
     #[test]
     fn every_route_has_a_permission() {
         for route in ROUTES {
-            let asks = matches!(route.access, Access::Subscription | Access::Resource(_) | Access::Operation);
+            let asks = matches!(
+                route.access,
+                Access::Subscription | Access::Visible | Access::Scope | Access::Resource(_) | Access::Operation
+            );
             assert_eq!(asks, !route.action.is_empty(), "{}", route.operation);
         }
     }

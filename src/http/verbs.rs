@@ -36,6 +36,15 @@ pub(crate) async fn get_changing<K: Changing>(call: Call) -> Answer {
     wait::answer(&call, call.id()?, || Box::pin(read::<K>(&call))).await
 }
 
+/// HEAD of one resource: 204 where it exists, 404 where it does not, neither with a body.
+pub(crate) async fn exists<K: Encode>(call: Call) -> Answer {
+    match call.parts.service.get::<K>(call.id()?).await {
+        Ok(_) => Ok(empty(StatusCode::NO_CONTENT)),
+        Err(error) if is_absence(error.code) => Ok(empty(StatusCode::NOT_FOUND)),
+        Err(error) => Err(error),
+    }
+}
+
 /// GET of a list: the children of what the path names, or all of a subscription.
 pub(crate) async fn list<K: Encode>(call: Call) -> Answer {
     let limit = call.query.number("maxresults", 1, MAX_RESULTS, MAX_RESULTS)?;

@@ -38,6 +38,11 @@ impl Service {
         tasks.spawn_cancellable("service.tell_servers", async move { service.tell_servers().await });
         let service = self.clone();
         tasks.spawn_cancellable("service.hear_servers", async move { service.hear_servers().await });
+        let service = self.clone();
+        tasks.spawn_cancellable("service.forget_locks", async move { service.forget_locks().await });
+        let service = self.clone();
+        tasks.spawn_cancellable("service.tell_revocations", async move { service.tell_revocations().await });
+        self.keep_record(tasks);
     }
 
     /// Answers clients that wait when `tasks` are asked to stop, so that their connections end.
@@ -75,13 +80,30 @@ impl Service {
         let mut told = *hints.borrow_and_update();
         while hints.changed().await.is_ok() {
             let now = *hints.borrow_and_update();
-            let topics = [(Topic::Reconcile, now.0 != told.0), (Topic::Desired, now.1 != told.1)];
+            let counts = now.iter().zip(&told);
+            let topics = Topic::ALL.into_iter().zip(counts).filter(|(_, (now, told))| now != told);
+            let topics: Vec<Topic> = topics.map(|(topic, _)| topic).collect();
             told = now;
-            let topics: Vec<Topic> = topics.into_iter().filter_map(|(topic, new)| new.then_some(topic)).collect();
             if let Err(error) = self.inner.store.tell(self.inner.server, &topics).await {
                 tracing::debug!(%error, "other servers were not told of a change; their tick will see it");
             }
             tokio::time::sleep(GATHER).await;
+        }
+    }
+
+    /// Reads locks anew once they changed, here or elsewhere.
+    async fn forget_locks(&self) {
+        let mut hints = self.inner.wake.subscribe(Topic::Access);
+        while hints.changed().await.is_ok() {
+            self.inner.locks.forget();
+        }
+    }
+
+    /// Tells all servers when roles or locks went with their resources.
+    async fn tell_revocations(&self) {
+        let mut revocations = self.inner.store.revocations();
+        while revocations.changed().await.is_ok() {
+            self.inner.wake.changed(Topic::Access);
         }
     }
 
@@ -99,8 +121,9 @@ impl Service {
     async fn hear_until_lost(&self) -> Result<std::convert::Infallible, crate::store::StoreError> {
         let mut listener = Listener::connect(&self.inner.store).await?;
         // What came while nobody listened.
-        self.inner.wake.local(Topic::Reconcile);
-        self.inner.wake.local(Topic::Desired);
+        for topic in Topic::ALL {
+            self.inner.wake.local(topic);
+        }
         loop {
             let Heard { from, topic } = listener.next().await?;
             if from != self.inner.server {

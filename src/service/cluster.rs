@@ -1,5 +1,6 @@
 //! Clusters.
 
+use super::activity::{carried_out, is_recorded};
 use super::create::{Making, Wanted};
 use super::missing::deleting;
 use super::operation::asked_by;
@@ -132,11 +133,13 @@ impl Service {
             tags: None,
             spec: Some(Document::of(&ScalePatch { scale })?),
             resizing: Some(Document::of(&ResizingPatch { allocation: Allocation::Resizing, allocation_changed_at: at })?),
+            activity: carried_out(caller, at, 200, None),
         };
         let patched =
             resource::change::<Cluster>(self.pool(), &id.key(), &change, caller.principal, at, &asked_by(caller)).await?;
         match patched {
             Patched::Done(cluster) => {
+                is_recorded(caller);
                 self.inner.wake.changed(Topic::Reconcile);
                 Ok(cluster)
             }

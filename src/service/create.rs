@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::activity::{carried_out, is_recorded, status_of_making};
 use super::operation::{asked_by, begin};
 use super::{Put, Service};
 use crate::auth::Caller;
@@ -70,6 +71,7 @@ impl Service {
             operation: &operation,
             at,
             why: &why,
+            activity: carried_out(caller, at, status_of_making(id), Some(&operation)),
         };
         let written = match most {
             Some(most) => match resource::create_cluster(self.pool(), &new, most).await {
@@ -90,6 +92,7 @@ impl Service {
             Err(error) if error.is_unavailable() => match self.find_committed(&operation).await {
                 Some(committed) => {
                     let found = resource::find_by_uid::<K>(self.pool(), uid).await?.ok_or(error)?;
+                    is_recorded(caller);
                     self.inner.wake.changed(Topic::Reconcile);
                     return Ok(Making::Made(Box::new(found), Box::new(committed)));
                 }
@@ -97,6 +100,7 @@ impl Service {
             },
             Err(error) => return Err(error.into()),
         };
+        is_recorded(caller);
         self.inner.wake.changed(Topic::Reconcile);
         operation.location.clone_from(&location);
         let envelope = Envelope {

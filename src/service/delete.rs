@@ -1,6 +1,7 @@
 //! Deleting: the resource and all below it are marked in one commit; reconcilers unmake what is left.
 
 use super::Service;
+use super::activity::{carried_out, is_recorded};
 use super::operation::{asked_by, begin};
 use crate::auth::Caller;
 use crate::domain::operation::{Operation, State, Verb};
@@ -24,7 +25,8 @@ impl Service {
         let (key, why) = (id.key(), asked_by(caller));
         let mut tries = 1;
         let marked = loop {
-            match resource::mark(self.pool(), &key, &operation, at, &why).await {
+            let row = carried_out(caller, at, 202, Some(&operation));
+            match resource::mark(self.pool(), &key, &operation, at, &why, row).await {
                 Err(error) if error.is_deadlock() && tries < TRIES => tries += 1,
                 Err(error) if error.is_unavailable() => match self.find_committed(&operation).await {
                     Some(committed) => break Some(committed),
@@ -35,6 +37,7 @@ impl Service {
             }
         };
         if marked.is_some() {
+            is_recorded(caller);
             if id.kind() == Kind::Group {
                 self.inner.groups.invalidate(&key);
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::activity::{carried_out, is_recorded};
 use super::missing::{absent, deleting};
 use super::operation::{asked_by, begin};
 use super::{Put, Service};
@@ -40,6 +41,7 @@ impl Service {
             operation: &operation,
             at,
             why: &asked_by(caller),
+            activity: carried_out(caller, at, 200, None),
         };
         let put = match resource::upsert_group(self.pool(), &change).await {
             Ok(put) => put,
@@ -51,8 +53,10 @@ impl Service {
         };
         self.inner.changes.hint();
         match put {
-            Some((true, envelope)) => Ok(Put::Created(envelope, Box::new(operation))),
-            Some((false, envelope)) => Ok(Put::Existing(envelope)),
+            Some((made, envelope)) => {
+                is_recorded(caller);
+                Ok(if made { Put::Created(envelope, Box::new(operation)) } else { Put::Existing(envelope) })
+            }
             None => Err(self.explain_refused_group(id, &location).await),
         }
     }
@@ -86,16 +90,18 @@ impl Service {
         tags: Option<BTreeMap<String, String>>,
         managed_by: Option<String>,
     ) -> Result<Envelope<Group>, Error> {
+        let at = self.now();
         let change = Change {
             tags: Document::maybe(tags.as_ref())?,
             spec: Some(Document::of(&GroupSpec { managed_by })?),
             resizing: None,
+            activity: carried_out(caller, at, 200, None),
         };
-        let patched =
-            resource::change::<Group>(self.pool(), &id.key(), &change, caller.principal, self.now(), &asked_by(caller)).await?;
+        let patched = resource::change::<Group>(self.pool(), &id.key(), &change, caller.principal, at, &asked_by(caller)).await?;
         match patched {
             Patched::Done(group) => {
                 self.inner.changes.hint();
+                is_recorded(caller);
                 Ok(group)
             }
             Patched::Deleting => Err(deleting(id)),

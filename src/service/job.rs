@@ -1,5 +1,6 @@
 //! Jobs.
 
+use super::activity::{carried_out, is_recorded, status_of_making};
 use super::missing::{absent, deleting};
 use super::operation::{asked_by, begin};
 use super::submit::Outcome;
@@ -40,6 +41,7 @@ impl Service {
                 node_count: i32::try_from(spec.node_count).unwrap_or(i32::MAX),
                 operation: operation.clone(),
                 why: asked_by(caller),
+                activity: carried_out(caller, at, status_of_making(id), Some(&operation)),
             })
             .await?;
         let made = match outcome {
@@ -48,11 +50,13 @@ impl Service {
             Outcome::Unknown(error) => {
                 let Some(committed) = self.find_committed(&operation).await else { return Err(Error::unavailable(error)) };
                 let found = resource::find_by_uid::<Job>(self.pool(), uid).await?.ok_or_else(|| Error::unavailable(error))?;
+                is_recorded(caller);
                 self.inner.wake.changed(Topic::Reconcile);
                 return Ok(Put::Created(found, Box::new(committed)));
             }
             Outcome::Failed(error) => return Err(error.into()),
         };
+        is_recorded(caller);
         self.inner.wake.changed(Topic::Reconcile);
         operation.location.clone_from(&made.location);
         // The names of the cluster are shown as they were given when it was made.
@@ -112,9 +116,11 @@ impl Service {
     pub async fn terminate(&self, caller: &Caller, id: &ResourceId) -> Result<Option<Operation>, Error> {
         let at = self.now();
         let operation = begin(caller, id, ResourceUid(uuid::Uuid::nil()), Verb::Terminate, State::Running, at);
-        let terminated = resource::terminate(self.pool(), &id.key(), &terminated(at), &operation, &asked_by(caller)).await;
+        let row = carried_out(caller, at, 202, Some(&operation));
+        let terminated = resource::terminate(self.pool(), &id.key(), &terminated(at), &operation, &asked_by(caller), row).await;
         match terminated {
             Ok(Terminated::Accepted(operation)) => {
+                is_recorded(caller);
                 self.inner.wake.changed(Topic::Reconcile);
                 Ok(Some(*operation))
             }
@@ -122,6 +128,7 @@ impl Service {
             Ok(Terminated::Absent) => Err(self.explain_absence(id).await),
             Err(error) if error.is_unavailable() => match self.find_committed(&operation).await {
                 Some(committed) => {
+                    is_recorded(caller);
                     self.inner.wake.changed(Topic::Reconcile);
                     Ok(Some(committed))
                 }

@@ -3,6 +3,7 @@
 //! In: decoded requests of an authorised caller, and reports of agents. Out: stored resources and operations. Refuses to know
 //! HTTP, the wire's shapes and machines.
 
+mod activity;
 mod agent;
 mod authors;
 mod background;
@@ -13,12 +14,15 @@ mod delete;
 mod follow;
 mod group;
 mod job;
+mod lock;
 mod missing;
 mod operation;
 mod output;
 mod read;
+mod role;
 mod submit;
 mod subscription;
+mod tag;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -48,6 +52,8 @@ use crate::store::Store;
 use crate::wake::Wake;
 pub use changes::{WaitingPlace, Watch, Woken};
 pub use follow::{Followed, Follower};
+pub(crate) use role::is_assignable;
+pub use tag::{TagCount, TagUsed};
 
 /// The use cases, shared by all requests.
 #[derive(Clone)]
@@ -86,6 +92,8 @@ pub struct Limits {
     pub clusters: u32,
     /// Time between the polite signal and the last one when a job is stopped.
     pub stop_grace: Duration,
+    /// How long the record of what was asked for is kept.
+    pub record_for: Duration,
 }
 
 struct Inner {
@@ -101,6 +109,8 @@ struct Inner {
     limits: Limits,
     subscriptions: Cache<SubscriptionId, Arc<Subscription>>,
     groups: Cache<String, ()>,
+    locks: lock::Locks,
+    record: activity::Record,
     tasks: agent::CachedTasks,
     /// Machines whose agents got a credential lately.
     issued: Cache<MachineUid, ()>,
@@ -250,6 +260,8 @@ impl Service {
             limits,
             subscriptions: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),
             groups: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),
+            locks: lock::Locks::default(),
+            record: activity::Record::default(),
             tasks: Cache::builder().max_capacity(10_000).time_to_idle(TASK_CACHED).build(),
             issued: Cache::builder().max_capacity(100_000).time_to_live(agent::RENEW).build(),
             waiters: agent::Waiters::default(),

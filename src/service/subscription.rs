@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::activity::{carried_out, is_recorded};
 use super::{Service, Subscription};
 use crate::auth::Caller;
 use crate::error::{Error, ErrorCode};
@@ -36,8 +37,29 @@ impl Service {
     /// # Errors
     /// `SubscriptionNotFound`, `ServiceUnavailable`.
     pub async fn register_provider(&self, caller: &Caller, subscription: SubscriptionId) -> Result<Subscription, Error> {
-        let row = subscription::register(self.pool(), subscription, self.now()).await?.ok_or_else(|| absent(subscription))?;
+        let at = self.now();
+        let recorded = carried_out(caller, at, 200, None);
+        let row = subscription::register(self.pool(), subscription, at, recorded).await?.ok_or_else(|| absent(subscription))?;
+        is_recorded(caller);
         tracing::info!(subscription.id = %subscription, caller.client_id = %caller.client_id, "the provider is registered");
+        self.inner.subscriptions.invalidate(&subscription);
+        Ok(shown(row))
+    }
+}
+
+impl Service {
+    /// Takes the registration of Microsoft.BatchAI away from a subscription that has nothing of it.
+    ///
+    /// # Errors
+    /// `Conflict` where it has workspaces; `SubscriptionNotFound`, `ServiceUnavailable`.
+    pub async fn unregister_provider(&self, caller: &Caller, subscription: SubscriptionId) -> Result<Subscription, Error> {
+        self.subscription(subscription).await?;
+        let recorded = carried_out(caller, self.now(), 200, None);
+        let row = subscription::unregister(self.pool(), subscription, recorded).await?.ok_or_else(|| {
+            let message = "The subscription has workspaces of Microsoft.BatchAI. Delete them, then unregister the provider.";
+            Error::new(ErrorCode::Conflict, message)
+        })?;
+        is_recorded(caller);
         self.inner.subscriptions.invalidate(&subscription);
         Ok(shown(row))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::activity::{carried_out, is_recorded};
 use super::create::Wanted;
 use super::missing::deleting;
 use super::operation::asked_by;
@@ -63,13 +64,15 @@ impl Service {
         id: &ResourceId,
         tags: Option<BTreeMap<String, String>>,
     ) -> Result<Envelope<Workspace>, Error> {
-        let change = Change { tags: Document::maybe(tags.as_ref())?, ..Change::default() };
+        let at = self.now();
+        let activity = carried_out(caller, at, 200, None);
+        let change = Change { tags: Document::maybe(tags.as_ref())?, activity, ..Change::default() };
         let patched =
-            resource::change::<Workspace>(self.pool(), &id.key(), &change, caller.principal, self.now(), &asked_by(caller))
-                .await?;
+            resource::change::<Workspace>(self.pool(), &id.key(), &change, caller.principal, at, &asked_by(caller)).await?;
         match patched {
             Patched::Done(workspace) => {
                 self.inner.changes.hint();
+                is_recorded(caller);
                 Ok(workspace)
             }
             Patched::Deleting => Err(deleting(id)),

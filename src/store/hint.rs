@@ -19,6 +19,7 @@ fn word(topic: Topic) -> &'static str {
     match topic {
         Topic::Reconcile => "reconcile",
         Topic::Desired => "desired",
+        Topic::Access => "access",
     }
 }
 
@@ -87,7 +88,7 @@ impl Listener {
 
 fn read(payload: &str) -> Option<Heard> {
     let (from, topic) = payload.split_once(' ')?;
-    let topic = [Topic::Reconcile, Topic::Desired].into_iter().find(|known| word(*known) == topic)?;
+    let topic = Topic::ALL.into_iter().find(|known| word(*known) == topic)?;
     Some(Heard { from: Uuid::try_parse(from).ok()?, topic })
 }
 
@@ -98,7 +99,7 @@ mod tests {
     #[test]
     fn reads_what_it_writes_and_nothing_else() {
         let from = Uuid::from_u128(9);
-        for topic in [Topic::Reconcile, Topic::Desired] {
+        for topic in Topic::ALL {
             assert_eq!(read(&format!("{from} {}", word(topic))), Some(Heard { from, topic }));
         }
         assert_eq!(read(&format!("{from} other")), None);

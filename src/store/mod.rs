@@ -2,6 +2,7 @@
 //!
 //! In: typed values to write and keys to read by. Out: rows as domain types. Refuses to know HTTP, the wire and drivers.
 
+pub(crate) mod activity;
 mod apply;
 mod document;
 pub mod embedded;
@@ -9,20 +10,24 @@ mod error;
 pub(crate) mod event;
 mod hint;
 mod lease;
+pub(crate) mod lock;
 pub(crate) mod machine;
 pub(crate) mod operation;
 mod output;
 mod principal;
 pub(crate) mod resource;
+pub(crate) mod role;
 mod secret;
 mod snapshot;
 pub(crate) mod subscription;
+pub(crate) mod tag;
 
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
+use tokio::sync::watch;
 
 use crate::domain::snapshot::{Change, Snapshot};
 use crate::error::Error;
@@ -79,6 +84,8 @@ const MIGRATIONS: &str = "batchyard._sqlx_migrations";
 pub struct Store {
     pool: PgPool,
     options: PgConnectOptions,
+    /// Counts the commits of this process that took roles or locks away together with the resources that they hung on.
+    revoked: watch::Sender<u64>,
 }
 
 impl Store {
@@ -107,7 +114,7 @@ impl Store {
                 Box::pin(async move { Ok(meta.idle_for < TRUSTED || connection.ping().await.is_ok()) })
             })
             .connect_lazy_with(limited);
-        let store = Store { pool, options };
+        let store = Store { pool, options, revoked: watch::Sender::new(0) };
         store.wait(settings.wait).await?;
         Ok(store)
     }
@@ -184,6 +191,11 @@ impl Store {
         self.pool.close().await;
     }
 
+    /// Changes whenever roles or locks went with the resources that they hung on.
+    pub(crate) fn revocations(&self) -> watch::Receiver<u64> {
+        self.revoked.subscribe()
+    }
+
     /// The connections, for the files of this folder: one a table.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
@@ -219,7 +231,7 @@ impl Rows for SealedRows {
     }
 
     async fn apply(&self, lease: &Lease, changes: &[Change]) -> Result<Applied, Error> {
-        Ok(apply::apply(&self.store.pool, &self.sealer, lease, changes).await?)
+        Ok(apply::apply(&self.store.pool, &self.sealer, &self.store.revoked, lease, changes).await?)
     }
 }
 

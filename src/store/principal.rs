@@ -4,8 +4,9 @@ use sqlx::types::Json;
 
 use crate::clock::Timestamp;
 use crate::domain::principal::{Grant, InstallationIds, Principal, Role};
+use crate::domain::role::Held;
 use crate::id::{PrincipalId, SubscriptionId, TenantId};
-use crate::store::{Store, StoreError};
+use crate::store::{Document, Store, StoreError, role};
 
 /// The setting that holds [`InstallationIds`].
 const INSTALLATION: &str = "installation";
@@ -41,11 +42,13 @@ impl Store {
     ///
     /// # Errors
     /// `Unavailable`; `Unreadable` where a role is not known here.
-    pub async fn find_principal(&self, id: PrincipalId) -> Result<Option<(Principal, Vec<Grant>)>, StoreError> {
+    pub async fn find_principal(&self, id: PrincipalId) -> Result<Option<(Principal, Vec<Held>)>, StoreError> {
         let rows = sqlx::query!(
-            r#"select p.tenant_id, p.client_id, p.display_name, p.valid_after, p.created_at, r.role as "role?", r.scope as "scope?"
+            r#"select p.tenant_id, p.client_id, p.display_name, p.valid_after, p.created_at, r.role as "role?", r.scope as "scope?",
+                r.definition_id as "definition_id?", d.name as "name?", d.permissions as "permissions?: Document"
             from batchyard.principal p
             left join batchyard.role_assignment r on r.principal_id = p.id
+            left join batchyard.role_definition d on d.id = r.definition_id and d.tenant_id = p.tenant_id
             where p.id = $1
             order by r.scope, r.role"#,
             id.0,
@@ -63,9 +66,8 @@ impl Store {
         };
         let mut grants = Vec::new();
         for row in rows {
-            if let (Some(role), Some(scope)) = (row.role, row.scope) {
-                let role = Role::find(&role).ok_or_else(|| StoreError::unreadable("role", role))?;
-                grants.push(Grant { role, scope });
+            if let Some(scope) = row.scope {
+                grants.extend(role::held(row.definition_id, row.role.as_deref(), row.name, row.permissions, scope)?);
             }
         }
         Ok(Some((principal, grants)))
@@ -210,14 +212,18 @@ async fn insert_principal(
     .await?;
     let ids: Vec<uuid::Uuid> = grants.iter().map(|_| uuid::Uuid::now_v7()).collect();
     let roles: Vec<String> = grants.iter().map(|grant| grant.role.as_str().to_owned()).collect();
+    let definitions: Vec<uuid::Uuid> = grants.iter().map(|grant| grant.role.id()).collect();
     let scopes: Vec<String> = grants.iter().map(|grant| grant.scope.clone()).collect();
+    // What is granted at a resource that exists hangs on it and goes with it.
     sqlx::query!(
-        "insert into batchyard.role_assignment (id, principal_id, role, scope, created_at)
-        select id, $2, role, scope, $5
-        from unnest($1::uuid[], $3::text[], $4::text[]) as t (id, role, scope)",
+        "insert into batchyard.role_assignment (id, principal_id, role, definition_id, scope, scope_path, resource_uid, created_at)
+        select t.id, $2, t.role, t.definition, t.scope, r.path, r.uid, $6
+        from unnest($1::uuid[], $3::text[], $4::uuid[], $5::text[]) as t (id, role, definition, scope)
+        left join batchyard.resource r on r.key = t.scope",
         &ids,
         new.id.0,
         &roles,
+        &definitions,
         &scopes,
         new.created_at,
     )

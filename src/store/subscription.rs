@@ -2,8 +2,9 @@
 
 use sqlx::PgPool;
 
-use super::StoreError;
+use super::{StoreError, activity};
 use crate::clock::Timestamp;
+use crate::domain::activity::Activity;
 use crate::id::{SubscriptionId, TenantId};
 
 /// A subscription's row.
@@ -54,7 +55,13 @@ pub(crate) async fn list(pool: &PgPool, tenant: TenantId) -> Result<Vec<Subscrip
 }
 
 /// Registers the provider; where it is registered, the time stays.
-pub(crate) async fn register(pool: &PgPool, id: SubscriptionId, at: Timestamp) -> Result<Option<SubscriptionRow>, StoreError> {
+pub(crate) async fn register(
+    pool: &PgPool,
+    id: SubscriptionId,
+    at: Timestamp,
+    recorded: Option<Activity>,
+) -> Result<Option<SubscriptionRow>, StoreError> {
+    let mut tx = pool.begin().await?;
     let row = sqlx::query!(
         r#"
         update subscription
@@ -65,12 +72,39 @@ pub(crate) async fn register(pool: &PgPool, id: SubscriptionId, at: Timestamp) -
         id.0,
         at,
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *tx)
     .await?;
+    activity::insert(&mut tx, recorded.as_slice()).await?;
+    tx.commit().await?;
     Ok(row.map(|row| SubscriptionRow {
         id,
         tenant: TenantId(row.tenant_id),
         display_name: row.display_name,
         registered_at: row.registered_at,
     }))
+}
+
+/// Takes the registration away where the subscription has nothing of the provider. `None` where it has something.
+pub(crate) async fn unregister(
+    pool: &PgPool,
+    id: SubscriptionId,
+    recorded: Option<Activity>,
+) -> Result<Option<SubscriptionRow>, StoreError> {
+    let mut tx = pool.begin().await?;
+    // Makers of workspaces do not lock the subscription: one that slips in finds itself unregistered, and works.
+    let row = sqlx::query!(
+        r#"
+        update subscription
+        set registered_at = null
+        where id = $1 and not exists (select from resource where subscription_id = $1 and kind = 'workspace')
+        returning tenant_id, display_name
+        "#,
+        id.0,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    activity::insert(&mut tx, recorded.as_slice()).await?;
+    tx.commit().await?;
+    Ok(Some(SubscriptionRow { id, tenant: TenantId(row.tenant_id), display_name: row.display_name, registered_at: None }))
 }

@@ -163,6 +163,34 @@ impl<'v> Fields<'v> {
         Some(objects)
     }
 
+    /// A list of texts, each of at most `limit` bytes.
+    pub fn list_of_texts(&self, name: &str, limit: usize, found: &mut Violations) -> Option<Vec<&'v str>> {
+        let path = self.path_of(name);
+        let entries = match self.get(name)? {
+            Value::Array(entries) if entries.len() <= MAX_ENTRIES => entries,
+            Value::Array(_) => {
+                found.invalid(&path, format!("The property '{path}' has more than {MAX_ENTRIES} entries."));
+                return None;
+            }
+            other => {
+                self.mistyped(name, "a list", other, found);
+                return None;
+            }
+        };
+        let mut texts = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match entry {
+                Value::String(text) if text.len() <= limit => texts.push(text.as_str()),
+                Value::String(_) => {
+                    found.invalid(&path, format!("The property '{path}' is longer than {limit} bytes. Shorten it."))
+                }
+                other => found.invalid(&path, format!("The property '{path}' must be a string, not {}.", kind(other))),
+            }
+        }
+        Some(texts)
+    }
+
     /// A map of texts, as tags are.
     pub fn texts(&self, name: &str, found: &mut Violations) -> Option<Vec<(&'v str, &'v str)>> {
         let object = self.object(name, found)?;

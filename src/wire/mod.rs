@@ -3,8 +3,11 @@
 //! In: JSON documents of requests. Out: domain types, or every violation with its wire path; and the other way, documents of
 //! answers from what was stored. Refuses to know HTTP, the store and machines.
 
+pub mod activity;
+pub mod authorization;
 pub mod duration;
 pub mod fields;
+pub mod filter;
 pub mod platform;
 pub mod shapes;
 pub mod times;

@@ -31,25 +31,16 @@ pub fn decode_tags(fields: &Fields<'_>, found: &mut Violations) -> Option<BTreeM
     let pairs = fields.texts("tags", found)?;
     let path = fields.path_of("tags");
     if pairs.len() > MAX_TAGS {
-        found.invalid(&path, format!("The property '{path}' has more than {MAX_TAGS} tags."));
+        let message = format!("The property '{path}' has more than {MAX_TAGS} tags.");
+        found.push(Violation { code: ErrorCode::InvalidTags, target: path, message });
         return None;
     }
     let mut tags = BTreeMap::new();
     let mut folded = std::collections::BTreeSet::new();
     for (name, value) in pairs {
         let target = format!("{path}.{name}");
-        if name.is_empty()
-            || name.chars().count() > MAX_TAG_NAME
-            || name.chars().any(|c| "<>%&\\?/".contains(c) || c.is_control())
-        {
-            found.push(Violation {
-                code: ErrorCode::InvalidPropertyValue,
-                message: format!(
-                    "The name of the tag '{}' must have 1 to {MAX_TAG_NAME} characters, none of them one of '<>%&\\?/'.",
-                    name.escape_debug()
-                ),
-                target,
-            });
+        if let Err(error) = check_tag_name(name) {
+            found.push(Violation { code: error.code, message: error.message, target });
         } else if value.chars().count() > MAX_TAG_VALUE {
             found
                 .invalid(target, format!("The value of the tag '{name}' is longer than {MAX_TAG_VALUE} characters. Shorten it."));
@@ -60,6 +51,91 @@ pub fn decode_tags(fields: &Fields<'_>, found: &mut Violations) -> Option<BTreeM
         }
     }
     Some(tags)
+}
+
+/// Checks the name of a tag.
+///
+/// # Errors
+/// `InvalidTagNameCharacters` and `InvalidTags`.
+pub fn check_tag_name(name: &str) -> Result<(), Error> {
+    if name.chars().any(|c| "<>%&\\?/".contains(c) || c.is_control()) {
+        let message = format!("Tag name '{}' contains invalid characters.", name.escape_debug());
+        return Err(Error::new(ErrorCode::InvalidTagNameCharacters, message));
+    }
+    if name.is_empty() || name.chars().count() > MAX_TAG_NAME {
+        let message = format!("The name of a tag must have 1 to {MAX_TAG_NAME} characters.");
+        return Err(Error::new(ErrorCode::InvalidTags, message));
+    }
+    Ok(())
+}
+
+/// Checks the value of a tag.
+///
+/// # Errors
+/// `InvalidTags`.
+pub fn check_tag_value(value: &str) -> Result<(), Error> {
+    if value.chars().count() <= MAX_TAG_VALUE {
+        return Ok(());
+    }
+    let message = format!("The value of a tag must have at most {MAX_TAG_VALUE} characters.");
+    Err(Error::new(ErrorCode::InvalidTags, message))
+}
+
+/// Checks how many tags there are.
+///
+/// # Errors
+/// `InvalidTags`.
+pub fn check_tag_count(count: usize) -> Result<(), Error> {
+    if count <= MAX_TAGS {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::InvalidTags, format!("There may be at most {MAX_TAGS} tags, not {count}.")))
+}
+
+/// What a PATCH of tags does with those that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagOperation {
+    /// They are all there is.
+    Replace,
+    /// They are added, or replace those of their names.
+    Merge,
+    /// They go, where their values are the ones given.
+    Delete,
+}
+
+/// Reads the body of a PUT of tags.
+///
+/// # Errors
+/// Every violation.
+pub fn decode_tag_set(document: &Value) -> Result<BTreeMap<String, String>, Error> {
+    let mut found = Violations::new();
+    let tags = Fields::root(document, &mut found).and_then(|root| tag_properties(&root, &mut found));
+    found.into_result()?;
+    Ok(tags.unwrap_or_default())
+}
+
+/// Reads the body of a PATCH of tags.
+///
+/// # Errors
+/// Every violation.
+pub fn decode_tag_patch(document: &Value) -> Result<(TagOperation, BTreeMap<String, String>), Error> {
+    let mut found = Violations::new();
+    let read = Fields::root(document, &mut found).map(|root| {
+        let words = [("Replace", TagOperation::Replace), ("Merge", TagOperation::Merge), ("Delete", TagOperation::Delete)];
+        if !root.has("operation") {
+            found.missing("operation");
+        }
+        (root.word("operation", &words, &mut found), tag_properties(&root, &mut found).unwrap_or_default())
+    });
+    found.into_result()?;
+    match read {
+        Some((Some(operation), tags)) => Ok((operation, tags)),
+        _ => Err(Error::internal("a body without violations was not read")),
+    }
+}
+
+fn tag_properties(root: &Fields<'_>, found: &mut Violations) -> Option<BTreeMap<String, String>> {
+    decode_tags(&root.required_object("properties", found)?, found)
 }
 
 /// What a PUT of a group asks for.
@@ -166,6 +242,8 @@ pub struct SubscriptionBody {
     subscription_policies: SubscriptionPolicies,
     authorization_source: &'static str,
     managed_by_tenants: [&'static str; 0],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -178,7 +256,7 @@ struct SubscriptionPolicies {
 
 impl SubscriptionBody {
     /// The document of a subscription.
-    pub fn of(id: SubscriptionId, tenant: TenantId, display_name: &str) -> SubscriptionBody {
+    pub fn of(id: SubscriptionId, tenant: TenantId, display_name: &str, tags: BTreeMap<String, String>) -> SubscriptionBody {
         SubscriptionBody {
             id: format!("/subscriptions/{id}"),
             subscription_id: id.to_string(),
@@ -192,6 +270,7 @@ impl SubscriptionBody {
             },
             authorization_source: "RoleBased",
             managed_by_tenants: [],
+            tags,
         }
     }
 }

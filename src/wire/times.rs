@@ -34,6 +34,12 @@ pub fn whole(at: Timestamp) -> String {
     )
 }
 
+/// UTC with seven decimals, as the platform's own lists write moments: `2018-06-07T00:55:05.1230000Z`.
+pub fn precise(at: Timestamp) -> String {
+    let at = at.to_offset(time::UtcOffset::UTC);
+    format!("{}.{:07}Z", whole(at).trim_end_matches('Z'), at.nanosecond() / 100)
+}
+
 /// UTC without punctuation, as routing ids carry it: `20180620T205228Z`.
 pub fn compact(at: Timestamp) -> String {
     whole(at).replace(['-', ':'], "")

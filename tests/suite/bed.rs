@@ -76,7 +76,7 @@ impl Bed {
         // The database's clock decides about leases alone, so that this one may stand.
         let clock = Arc::new(ManualClock::new(Timestamp::from_unix_timestamp(1_790_000_000).expect("a time")));
         let wake = Wake::default();
-        let caller = Caller { principal: PrincipalId(Uuid::new_v4()), tenant, client_id: "tester".into() };
+        let caller = Caller { principal: PrincipalId(Uuid::new_v4()), tenant, client_id: "tester".into(), asked: None };
         let rows = store.rows(sealer());
         let lease = rows.take_lease("test", Uuid::new_v4(), Duration::from_secs(600)).await.expect("asks").expect("free");
         let service = service(store, clock.clone(), wake.clone());
@@ -265,7 +265,7 @@ pub(crate) fn service(store: Store, clock: Arc<dyn Clock>, wake: Wake) -> Servic
         output: Arc::new(NoOutput),
         sizes: vec![size()],
         shares: vec!["shared".into()],
-        limits: Limits { clusters: 2, stop_grace: Duration::from_secs(10) },
+        limits: Limits { clusters: 2, stop_grace: Duration::from_secs(10), record_for: Duration::from_secs(90 * 86_400) },
     });
     service.run_submissions(&Tasks::new());
     service

@@ -34,7 +34,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["axum", "hyper", "nix", "reqwest"],
     ),
     ("store", &["clock", "domain", "error", "id", "secret", "task", "wake"], &["axum", "hyper", "reqwest"]),
-    ("auth", &["clock", "domain", "error", "id", "secret", "sign", "store", "task"], &["axum", "hyper", "sqlx"]),
+    ("auth", &["clock", "domain", "error", "id", "secret", "sign", "store", "task", "wake"], &["axum", "hyper", "sqlx"]),
     ("files", &["clock", "domain", "error", "id", "service", "sign", "store", "task"], &["axum", "hyper", "sqlx"]),
     // What happens later, without the client.
     (

@@ -1,5 +1,7 @@
 //! What the route table does not say of an operation: what it is for, its query, its body and its answers.
 
+mod platform;
+
 use serde_json::{Value, json};
 
 use crate::http::verbs::MAX_RESULTS;
@@ -255,6 +257,6 @@ fn published(operation: &str) -> Operation {
         "Documents_OpenApi" => answers("The OpenAPI document of a version.", "OpenApi"),
         "Health_Live" => answers("Tells whether the process lives.", "Health"),
         "Health_Ready" => answers("Tells whether the store answers.", "Health"),
-        _ => Operation { responses: Vec::new(), ..answers("", "") },
+        _ => platform::describe(operation).unwrap_or_else(|| Operation { responses: Vec::new(), ..answers("", "") }),
     }
 }

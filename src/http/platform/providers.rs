@@ -12,8 +12,6 @@ use crate::wire::platform::{ProviderBody, Registration};
 use crate::wire::shapes::ListPage;
 use crate::wire::v2018_05_01::operations_list;
 
-const RESOURCES: &str = "Microsoft.Resources";
-
 const BATCHAI_VERSIONS: &[&str] = &["2026-11-01-preview", "2018-05-01"];
 
 const OWN_VERSIONS: &[&str] = &["2026-11-01-preview"];
@@ -32,18 +30,34 @@ const BATCHAI_TYPES: &[(&str, &[&str])] = &[
     ("workspaces/experiments/jobs", BATCHAI_VERSIONS),
 ];
 
+const AUTHORIZATION_TYPES: &[(&str, &[&str])] = &[
+    ("roleAssignments", &["2022-04-01", "2020-04-01-preview", "2018-01-01-preview", "2015-07-01"]),
+    ("roleDefinitions", &["2022-05-01-preview", "2022-04-01", "2018-01-01-preview", "2015-07-01"]),
+    ("permissions", &["2022-04-01", "2018-07-01", "2015-07-01"]),
+    ("locks", &["2020-05-01", "2016-09-01", "2015-01-01"]),
+];
+
+const INSIGHTS_TYPES: &[(&str, &[&str])] = &[("eventtypes", &["2015-04-01"])];
+
 const RESOURCES_TYPES: &[(&str, &[&str])] = &[
     ("tenants", PLATFORM_VERSIONS),
     ("locations", PLATFORM_VERSIONS),
     ("providers", PLATFORM_VERSIONS),
     ("subscriptions", PLATFORM_VERSIONS),
     ("resourceGroups", PLATFORM_VERSIONS),
+    ("resources", PLATFORM_VERSIONS),
+    ("subscriptions/resources", PLATFORM_VERSIONS),
+    ("subscriptions/resourceGroups", PLATFORM_VERSIONS),
+    ("subscriptions/tagNames", PLATFORM_VERSIONS),
+    ("tags", PLATFORM_VERSIONS),
+    ("deployments", PLATFORM_VERSIONS),
 ];
 
 /// All providers, of the tenant or of a subscription.
 pub(crate) async fn list(call: Call) -> Answer {
     let (scope, registration) = scope(&call).await?;
-    let value = vec![batchai(&call, &scope, registration), resources(&call, &scope)];
+    let mut value = vec![batchai(&call, &scope, registration)];
+    value.extend(PLATFORM.iter().map(|(namespace, types)| platform(&call, &scope, namespace, types)));
     json(StatusCode::OK, &ListPage { value, next_link: None })
 }
 
@@ -52,8 +66,10 @@ pub(crate) async fn get(call: Call) -> Answer {
     let (scope, registration) = scope(&call).await?;
     match call.last_argument() {
         name if name.eq_ignore_ascii_case(NAMESPACE) => json(StatusCode::OK, &batchai(&call, &scope, registration)),
-        name if name.eq_ignore_ascii_case(RESOURCES) => json(StatusCode::OK, &resources(&call, &scope)),
-        name => Err(unknown(name)),
+        name => match find_platform(name) {
+            Some((namespace, types)) => json(StatusCode::OK, &platform(&call, &scope, namespace, types)),
+            None => Err(unknown(name)),
+        },
     }
 }
 
@@ -65,11 +81,25 @@ pub(crate) async fn register(call: Call) -> Answer {
             let registered = call.parts.service.register_provider(call.caller()?, subscription).await?;
             json(StatusCode::OK, &batchai(&call, &format!("/subscriptions/{subscription}"), registration_of(&registered)))
         }
-        name if name.eq_ignore_ascii_case(RESOURCES) => {
-            json(StatusCode::OK, &resources(&call, &format!("/subscriptions/{subscription}")))
-        }
-        name => Err(unknown(name)),
+        name => always_registered(&call, subscription, name),
     }
+}
+
+/// Takes a registration back. The platform's own cannot be.
+pub(crate) async fn unregister(call: Call) -> Answer {
+    let subscription = call.subscription()?;
+    match call.last_argument() {
+        name if name.eq_ignore_ascii_case(NAMESPACE) => {
+            let left = call.parts.service.unregister_provider(call.caller()?, subscription).await?;
+            json(StatusCode::OK, &batchai(&call, &format!("/subscriptions/{subscription}"), registration_of(&left)))
+        }
+        name => always_registered(&call, subscription, name),
+    }
+}
+
+fn always_registered(call: &Call, subscription: crate::id::SubscriptionId, name: &str) -> Answer {
+    let (namespace, types) = find_platform(name).ok_or_else(|| unknown(name))?;
+    json(StatusCode::OK, &platform(call, &format!("/subscriptions/{subscription}"), namespace, types))
 }
 
 /// The published list of operations: the names are the permissions of the route table.
@@ -98,8 +128,22 @@ fn batchai(call: &Call, scope: &str, registration: Registration) -> ProviderBody
     ProviderBody::of(scope, NAMESPACE, registration, BATCHAI_TYPES, &call.parts.locations)
 }
 
-fn resources(call: &Call, scope: &str) -> ProviderBody {
-    ProviderBody::of(scope, RESOURCES, Registration::Registered, RESOURCES_TYPES, &call.parts.locations)
+/// The platform's own providers, which every subscription has.
+const PLATFORM: &[(&str, Types)] = &[
+    ("Microsoft.Resources", RESOURCES_TYPES),
+    ("Microsoft.Authorization", AUTHORIZATION_TYPES),
+    ("Microsoft.Insights", INSIGHTS_TYPES),
+];
+
+/// Types with their versions.
+type Types = &'static [(&'static str, &'static [&'static str])];
+
+fn find_platform(name: &str) -> Option<(&'static str, Types)> {
+    PLATFORM.iter().find(|(namespace, _)| namespace.eq_ignore_ascii_case(name)).copied()
+}
+
+fn platform(call: &Call, scope: &str, namespace: &'static str, types: Types) -> ProviderBody {
+    ProviderBody::of(scope, namespace, Registration::Registered, types, &call.parts.locations)
 }
 
 fn unknown(name: &str) -> Error {

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 
+use crate::error::Error;
 use crate::http::call::{Answer, Call};
 use crate::http::respond::json;
 use crate::service::Subscription;
@@ -13,15 +14,22 @@ pub(crate) async fn tenants(call: Call) -> Answer {
     json(StatusCode::OK, &ListPage { value: vec![TenantBody::of(call.caller()?.tenant)], next_link: None })
 }
 
-/// The subscriptions of the caller's tenant.
+/// The subscriptions of the caller's tenant in which the caller has any role.
 pub(crate) async fn list(call: Call) -> Answer {
-    let subscriptions = call.parts.service.subscriptions(call.caller()?.tenant).await?;
-    json(StatusCode::OK, &ListPage { value: subscriptions.iter().map(body).collect(), next_link: None })
+    let caller = call.caller()?;
+    let mut value = Vec::new();
+    for subscription in call.parts.service.subscriptions(caller.tenant).await? {
+        if call.parts.auth.is_known_in(caller, subscription.id).await? {
+            value.push(document(&call, &subscription).await?);
+        }
+    }
+    json(StatusCode::OK, &ListPage { value, next_link: None })
 }
 
 /// One subscription.
 pub(crate) async fn get(call: Call) -> Answer {
-    json(StatusCode::OK, &body(call.parts.service.subscription(call.subscription()?).await?.as_ref()))
+    let subscription = call.parts.service.subscription(call.subscription()?).await?;
+    json(StatusCode::OK, &document(&call, &subscription).await?)
 }
 
 /// The regions that are offered.
@@ -31,6 +39,7 @@ pub(crate) async fn locations(call: Call) -> Answer {
     json(StatusCode::OK, &ListPage { value, next_link: None })
 }
 
-fn body(subscription: &Subscription) -> SubscriptionBody {
-    SubscriptionBody::of(subscription.id, subscription.tenant, &subscription.display_name)
+async fn document(call: &Call, subscription: &Subscription) -> Result<SubscriptionBody, Error> {
+    let tags = call.parts.service.subscription_tags(subscription.id).await?;
+    Ok(SubscriptionBody::of(subscription.id, subscription.tenant, &subscription.display_name, tags))
 }

@@ -12,9 +12,11 @@ mod place;
 mod resource;
 
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::watch;
 
-use super::{Applied, Lease, StoreError, lease};
+use super::{Applied, Lease, StoreError, lease, role};
 use crate::domain::snapshot::Change;
+use crate::id::ResourceUid;
 use crate::secret::Sealer;
 
 /// Constraints that a list of changes breaks when it was decided from rows that have moved on.
@@ -33,7 +35,13 @@ const STALE: &[&str] = &[
 /// What a list of changes did, while its transaction lasts.
 type Written = Result<bool, StoreError>;
 
-pub(super) async fn apply(pool: &PgPool, sealer: &Sealer, held: &Lease, changes: &[Change]) -> Result<Applied, StoreError> {
+pub(super) async fn apply(
+    pool: &PgPool,
+    sealer: &Sealer,
+    revoked: &watch::Sender<u64>,
+    held: &Lease,
+    changes: &[Change],
+) -> Result<Applied, StoreError> {
     if changes.is_empty() {
         return Ok(Applied::All);
     }
@@ -41,9 +49,15 @@ pub(super) async fn apply(pool: &PgPool, sealer: &Sealer, held: &Lease, changes:
     if !lease::fence(&mut tx, held).await? {
         return Ok(Applied::LeaseLost);
     }
+    // What hangs on resources that go is taken away first, so that it is counted.
+    let gone = removed(changes);
+    let taken = if gone.is_empty() { 0 } else { role::revoke(&mut tx, &gone).await? };
     match write(&mut tx, sealer, changes).await {
         Ok(true) => {
             tx.commit().await?;
+            if taken > 0 {
+                revoked.send_modify(|count| *count += 1);
+            }
             Ok(Applied::All)
         }
         Ok(false) => {
@@ -57,6 +71,15 @@ pub(super) async fn apply(pool: &PgPool, sealer: &Sealer, held: &Lease, changes:
         }
         Err(error) => Err(error),
     }
+}
+
+/// The resources that go.
+fn removed(changes: &[Change]) -> Vec<ResourceUid> {
+    let gone = |change: &Change| match change {
+        Change::Remove { uid, .. } => Some(*uid),
+        _ => None,
+    };
+    changes.iter().filter_map(gone).collect()
 }
 
 async fn write(connection: &mut PgConnection, sealer: &Sealer, changes: &[Change]) -> Written {

@@ -4,6 +4,7 @@ use sqlx::PgPool;
 
 use super::row::ResourceRow;
 use crate::clock::Timestamp;
+use crate::domain::activity::Activity;
 use crate::domain::group::Group;
 use crate::domain::job::{JobStatus, Phase};
 use crate::domain::operation::{Operation, State};
@@ -11,8 +12,8 @@ use crate::domain::resource::{Envelope, Provisioning, Resource};
 use crate::id::{Kind, PrincipalId, ResourceId, ResourceUid};
 use crate::store::StoreError;
 use crate::store::document::Document;
-use crate::store::operation;
 use crate::store::snapshot::word;
+use crate::store::{activity, operation};
 
 /// What became of a change.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct GroupChange<'a> {
     pub(crate) at: Timestamp,
     /// Who asked, for people.
     pub(crate) why: &'a str,
+    /// The request, for the record.
+    pub(crate) activity: Option<Activity>,
 }
 
 /// Makes a group, or gives one that exists in the same region other tags and manager. `None` where the group exists in another region or
@@ -73,6 +76,13 @@ pub(crate) async fn upsert_group(pool: &PgPool, group: &GroupChange<'_>) -> Resu
             insert into event (at, resource_uid, path, caller, what, why)
             select $9, uid, path, $11, case when uid = $1 then 'created' else 'updated' end, $12
             from put
+        ),
+        logged as (
+            insert into activity (event_id, subscription_id, at, ended_at, correlation, caller, action, key, path, status,
+                operation_id, request)
+            select a.event_id, a.subscription_id, a.at, a.ended_at, a.correlation, a.caller, a.action, a.key, a.path,
+                case when put.uid = $1 then 201 else 200 end, null, a.request
+            from put, jsonb_populate_recordset(null::activity, $13) a
         )
         select uid, path, name, location, tags as "tags: Document", spec as "spec: Document", provisioning, provisioned_at, created_at,
             updated_at, generation, revision
@@ -90,6 +100,7 @@ pub(crate) async fn upsert_group(pool: &PgPool, group: &GroupChange<'_>) -> Resu
         group.operation.id.0,
         group.operation.caller.0,
         group.why,
+        Document::of(&group.activity.as_slice())? as _,
     )
     .fetch_optional(pool)
     .await?;
@@ -122,6 +133,8 @@ pub(crate) struct Change {
     pub(crate) spec: Option<Document>,
     /// For a cluster, where its target becomes another: members of its status that become these.
     pub(crate) resizing: Option<Document>,
+    /// The request, for the record.
+    pub(crate) activity: Option<Activity>,
 }
 
 /// Changes a resource by request, which counts up its generation even where nothing differs.
@@ -154,6 +167,13 @@ pub(crate) async fn change<K: Resource>(
             insert into event (at, resource_uid, path, caller, what, why)
             select $6, uid, path, $7, 'updated', $8
             from changed
+        ),
+        logged as (
+            insert into activity (event_id, subscription_id, at, ended_at, correlation, caller, action, key, path, status,
+                operation_id, request)
+            select a.event_id, a.subscription_id, a.at, a.ended_at, a.correlation, a.caller, a.action, a.key, a.path, a.status,
+                a.operation_id, a.request
+            from changed, jsonb_populate_recordset(null::activity, $9) a
         )
         select r.uid, r.subscription_id, r.key, r.path, r.name, r.location, r.tags as "tags: Document", r.spec as "spec: Document",
             r.status as "status: Document", r.provisioning, r.provisioned_at, r.created_at, r.updated_at, r.generation, r.revision,
@@ -177,6 +197,7 @@ pub(crate) async fn change<K: Resource>(
         at,
         caller.0,
         why,
+        Document::of(&change.activity.as_slice())? as _,
     )
     .fetch_optional(pool)
     .await?;
@@ -218,6 +239,7 @@ pub(crate) async fn terminate(
     ended: &JobStatus,
     operation: &Operation,
     why: &str,
+    recorded: Option<Activity>,
 ) -> Result<Terminated, StoreError> {
     let at = operation.started_at;
     let mut tx = pool.begin().await?;
@@ -287,6 +309,7 @@ pub(crate) async fn terminate(
         .await?;
     }
     operation::insert(&mut tx, &operation).await?;
+    activity::insert(&mut tx, recorded.as_slice()).await?;
     tx.commit().await?;
     Ok(Terminated::Accepted(Box::new(operation)))
 }

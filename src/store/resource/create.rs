@@ -3,6 +3,7 @@
 use sqlx::{PgConnection, PgPool};
 
 use crate::clock::Timestamp;
+use crate::domain::activity::Activity;
 use crate::domain::operation::Operation;
 use crate::id::{ResourceId, ResourceUid, SubscriptionId};
 use crate::secret::Sealed;
@@ -31,6 +32,8 @@ pub(crate) struct New<'a> {
     pub(crate) at: Timestamp,
     /// Who asked, for people.
     pub(crate) why: &'a str,
+    /// The request, for the record.
+    pub(crate) activity: Option<Activity>,
 }
 
 /// A value to keep sealed.
@@ -92,6 +95,13 @@ pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Resu
             insert into event (at, resource_uid, path, caller, what, why)
             select $12, made.uid, made.path, $17, 'created', $18
             from made
+        ),
+        logged as (
+            insert into activity (event_id, subscription_id, at, ended_at, correlation, caller, action, key, path, status,
+                operation_id, request)
+            select a.event_id, a.subscription_id, a.at, a.ended_at, a.correlation, a.caller, a.action, a.key, a.path, a.status,
+                a.operation_id, a.request
+            from made, jsonb_populate_recordset(null::activity, $19) a
         )
         select location
         from made
@@ -114,6 +124,7 @@ pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Resu
         new.operation.id.0,
         new.operation.caller.0,
         new.why,
+        Document::of(&new.activity.as_slice())? as _,
     )
     .fetch_optional(connection)
     .await?;

@@ -3,9 +3,10 @@
 use sqlx::PgPool;
 
 use crate::clock::Timestamp;
+use crate::domain::activity::Activity;
 use crate::domain::operation::Operation;
 use crate::store::StoreError;
-use crate::store::operation;
+use crate::store::{activity, operation};
 
 /// Marks the resource at `key` and all below it, and records the operation; its resource, path and location are filled in here.
 /// `None` where there is no such resource.
@@ -18,6 +19,7 @@ pub(crate) async fn mark(
     operation: &Operation,
     at: Timestamp,
     why: &str,
+    recorded: Option<Activity>,
 ) -> Result<Option<Operation>, StoreError> {
     let mut tx = pool.begin().await?;
     let top = sqlx::query!(
@@ -72,6 +74,7 @@ pub(crate) async fn mark(
         ..operation.clone()
     };
     operation::insert(&mut tx, &operation).await?;
+    activity::insert(&mut tx, recorded.as_slice()).await?;
     tx.commit().await?;
     Ok(Some(operation))
 }

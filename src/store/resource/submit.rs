@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sqlx::PgPool;
 
 use super::create::SealedSecret;
+use crate::domain::activity::Activity;
 use crate::domain::operation::Operation;
 use crate::id::{ResourceId, ResourceUid};
 use crate::store::{Document, StoreError};
@@ -32,6 +33,8 @@ pub(crate) struct Submission {
     pub(crate) operation: Operation,
     /// Who asked, for people.
     pub(crate) why: String,
+    /// The request with its operation, for the record.
+    pub(crate) activity: Option<Activity>,
 }
 
 /// A job that was made.
@@ -106,6 +109,15 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
             select asked.at, made.uid, made.path, asked.caller, 'created', asked.why
             from made
             join asked on asked.uid = made.uid
+        ),
+        logged as (
+            insert into activity (event_id, subscription_id, at, ended_at, correlation, caller, action, key, path, status,
+                operation_id, request)
+            select a.event_id, a.subscription_id, a.at, a.ended_at, a.correlation, a.caller, a.action, a.key, a.path, a.status,
+                a.operation_id, a.request
+            from jsonb_populate_recordset(null::activity, $20) a
+            join asked on asked.operation = a.operation_id
+            join made on made.uid = asked.uid
         )
         select made.uid, made.location, cluster.path
         from made
@@ -130,6 +142,7 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
         &secrets().map(|(_, secret)| secret.field.clone()).collect::<Vec<_>>(),
         &secrets().map(|(_, secret)| secret.sealed.key_id.clone()).collect::<Vec<_>>(),
         &secrets().map(|(_, secret)| secret.sealed.bytes.clone()).collect::<Vec<_>>(),
+        Document::of(&jobs.iter().filter_map(|job| job.activity.as_ref()).collect::<Vec<_>>())? as _,
     )
     .fetch_all(pool)
     .await?;

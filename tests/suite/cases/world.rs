@@ -13,7 +13,7 @@ use batchyard::domain::output::{OutputEntry, OutputFile, OutputPlace};
 use batchyard::domain::principal::{Grant, Role};
 use batchyard::driver::fake::{Fake, FakeSettings};
 use batchyard::error::{Error, ErrorCode};
-use batchyard::http::{self, Hosts};
+use batchyard::http::{self, Hosts, Rate, Rates, Throttle};
 use batchyard::id::SubscriptionId;
 use batchyard::reconcile::{self, Reconciler, SystemEntropy, TokioRuntime};
 use batchyard::secret::SecretText;
@@ -33,6 +33,13 @@ use uuid::Uuid;
 
 use super::matching::Variables;
 use crate::postgres::empty_database;
+
+/// So many requests a caller may send: enough for every story but the one that asks for the limit.
+const RATES: Rates = Rates {
+    reads: Rate { burst: 300, per_second: 20 },
+    writes: Rate { burst: 300, per_second: 20 },
+    deletes: Rate { burst: 5, per_second: 1 },
+};
 
 /// The name under which the server is asked.
 const HOST: &str = "batch.test:8443";
@@ -154,9 +161,10 @@ impl World {
             output: Arc::new(FakeOutputs),
             sizes: FakeSettings::default().sizes,
             shares: vec!["shared".into()],
-            limits: Limits { clusters: 3, stop_grace: Duration::from_secs(1) },
+            limits: Limits { clusters: 3, stop_grace: Duration::from_secs(1), record_for: Duration::from_secs(90 * 86_400) },
         });
         service.run(&tasks);
+        auth.run(&wake, &tasks);
         let reconciler = Reconciler::new(reconcile::Parts {
             rows: Arc::new(store.rows(keys.sealer())),
             driver: fake,
@@ -178,6 +186,7 @@ impl World {
             clock: clock.clone(),
             hosts: Hosts::new(["batch.test"]),
             public_url: None,
+            throttle: Throttle::new(Some(RATES)),
             locations: ["East US", "North Europe"].map(Location::new).into(),
         });
         World {

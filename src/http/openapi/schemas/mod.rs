@@ -3,6 +3,7 @@
 //! They are written out for 2018-05-01; every other version is told as what it does differently. Answers may require more than the
 //! published contract does: what is required there is always present.
 
+mod authorization;
 mod clusters;
 mod file_servers;
 mod jobs;
@@ -32,6 +33,7 @@ pub(super) fn all(version: ApiVersion) -> Schemas {
         jobs::schemas(),
         lists::schemas(),
         platform::schemas(),
+        authorization::schemas(),
         sign_in::schemas(),
     ];
     let all = parts.into_iter().flatten().map(|(name, schema)| (name.to_owned(), schema)).collect();

@@ -33,6 +33,7 @@ pub(super) fn schemas() -> Named {
                 ("subscriptionPolicies!", any()),
                 ("authorizationSource!", text()),
                 ("managedByTenants!", many(any())),
+                ("tags", tags()),
             ]),
         ),
         ("SubscriptionListResult", page("Subscription")),

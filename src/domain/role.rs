@@ -324,7 +324,7 @@ mod tests {
         assert!(!holds_all(&[], &of(READER)));
         let exact = Permissions { actions: vec!["a/b/read".into()], ..Permissions::default() };
         let star = Permissions { actions: vec!["a/*/read".into()], ..Permissions::default() };
-        assert!(holds_all(&[star.clone()], &[exact.clone()]));
+        assert!(holds_all(std::slice::from_ref(&star), std::slice::from_ref(&exact)));
         assert!(!holds_all(&[exact], &[star]));
     }
 

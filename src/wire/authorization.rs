@@ -121,7 +121,8 @@ pub fn decode_assignment(document: &Value) -> Result<AssignmentParameters, Error
         let description = properties.text("description", MAX_DESCRIPTION, &mut found).map(str::to_owned);
         for name in ["condition", "delegatedManagedIdentityResourceId"] {
             if properties.has(name) {
-                properties.not_offered(name, &mut found);
+                let path = properties.path_of(name);
+                found.invalid(&path, format!("The property '{path}' is not offered by this server. Leave it out."));
             }
         }
         let (role_scope, role) = role?;

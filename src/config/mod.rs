@@ -3,6 +3,7 @@
 //! In: a TOML file and, for secrets alone, the environment. Out: a [`Config`], or everything that is wrong at once. Nothing else reads
 //! the environment. `docs/configuration.md` is the same tree for people.
 
+mod access;
 mod environment;
 mod print;
 mod read;
@@ -16,6 +17,7 @@ use toml::Value;
 
 use crate::secret::SecretText;
 
+pub use access::{HeldRole, Issuer, IssuerPrincipal, Principal, PrincipalSecret};
 pub use environment::Environment;
 use read::Section;
 pub use value::{Bytes, Span};
@@ -39,6 +41,10 @@ pub struct Config {
     pub throttle: Throttle,
     /// What is told of the running server.
     pub log: Log,
+    /// Who may sign in beside those that are made by command. Default: nobody.
+    pub principals: Vec<Principal>,
+    /// Issuers elsewhere whose tokens are taken. Default: none.
+    pub issuers: Vec<Issuer>,
 }
 
 /// `[listen]`: where the API listens and what it is called.
@@ -275,6 +281,8 @@ impl Config {
             limits: limits(root.section("limits")),
             throttle: throttle(root.section("throttle")),
             log: log(root.section("log")),
+            principals: access::principals(&mut root, environment),
+            issuers: access::issuers(&mut root),
             folders,
         };
         root.end();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+mod access;
 mod agent;
 mod agents;
 mod auth;
@@ -14,6 +15,7 @@ mod edge;
 mod embedded;
 mod files;
 mod harness;
+mod issuer;
 mod layering;
 mod node;
 #[path = "../support/postgres.rs"]

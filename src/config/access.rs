@@ -212,6 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn the_example_shows_settings_that_are_right() {
+        let example = include_str!("../../examples/batchyard.toml");
+        let (_, access) = example.split_once("# [[principal]]").expect("is shown");
+        let lines =
+            access.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains('=') || line.starts_with('['));
+        let text = format!("[[principal]]\n{}", lines.collect::<Vec<_>>().join("\n"));
+        let config = Config::parse(&text, &environment(&[])).expect("right");
+        assert_eq!((config.principals.len(), config.issuers.len()), (1, 1));
+    }
+
+    #[test]
     fn what_would_let_everyone_in_is_refused() {
         let text = r#"
             [[principal]]

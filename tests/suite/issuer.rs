@@ -13,9 +13,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 
 use crate::auth::{World, world};
-use idp::{Idp, Key, Mood, unsigned};
+use idp::{Idp, Key, Mood};
 
-pub(crate) use idp::{Idp as LoopbackIssuer, Key as IssuerKey};
+pub(crate) use idp::{Idp as LoopbackIssuer, Key as IssuerKey, unsigned};
 
 const READ: &str = "Microsoft.BatchAI/workspaces/read";
 const WRITE: &str = "Microsoft.BatchAI/workspaces/write";
@@ -97,7 +97,7 @@ async fn a_signed_token_is_the_principal_that_the_settings_name() {
     let federated = federated(&all).await;
     for key in &keys {
         let token = key.token(&federated.claims());
-        let caller = federated.caller(&token).await.expect(key.algorithm());
+        let caller = federated.caller(&token).await.expect("verifies");
         assert_eq!(caller.client_id, "ci");
         assert_eq!(caller.tenant, federated.world.installation.tenant);
         federated.auth.authorize(&caller, WRITE, &federated.world.key("/resourcegroups/vision")).await.expect("may");

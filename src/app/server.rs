@@ -100,6 +100,7 @@ impl Server {
             signer: keys.signer(),
             output: Arc::new(files.clone()),
             sizes: nodes.as_ref().map_or_else(known_sizes, |nodes| nodes.driver.sizes().to_vec()),
+            file_servers: nodes.as_ref().is_some_and(|nodes| nodes.driver.capabilities().file_servers),
             shares: nodes
                 .as_ref()
                 .filter(|nodes| nodes.driver.capabilities().share)
@@ -108,6 +109,7 @@ impl Server {
                 .collect(),
             limits: service::Limits {
                 clusters: config.limits.clusters,
+                file_servers: config.limits.file_servers,
                 stop_grace: config.limits.stop_grace.0,
                 record_for: config.limits.record.0,
             },

@@ -163,10 +163,12 @@ pub enum Isolation {
 /// `[limits]`: what may be asked for.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Most clusters of one subscription. Default: 20.
+    /// Most clusters of one subscription in one region. Default: 20.
     ///
     /// Source: the published default quota of Batch AI clusters a region.
     pub clusters: u32,
+    /// Most file servers of one subscription in one region. Default: 20.
+    pub file_servers: u32,
     /// Time between the polite signal and the last one when a job is stopped. Default: 10 s.
     pub stop_grace: Span,
     /// Time that a stopping server has for requests in flight. Default: 15 s.
@@ -434,6 +436,7 @@ fn limits(mut section: Section<'_>) -> Limits {
     }
     let limits = Limits {
         clusters: section.number("clusters", 20, 0..=100_000),
+        file_servers: section.number("file_servers", 20, 0..=100_000),
         stop_grace: section.span("stop_grace", Span(Duration::from_secs(10))),
         drain: section.span("drain", Span(Duration::from_secs(15))),
         record: section.span("record", Span(Duration::from_secs(90 * 24 * 3600))),

@@ -69,6 +69,7 @@ impl Config {
 
         out.section("limits");
         out.value("clusters", i64::from(self.limits.clusters));
+        out.value("file_servers", i64::from(self.limits.file_servers));
         out.value("stop_grace", self.limits.stop_grace.to_string());
         out.value("drain", self.limits.drain.to_string());
         out.value("record", self.limits.record.to_string());

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::domain::cluster::Cluster;
 use crate::domain::experiment::Experiment;
+use crate::domain::file_server::FileServer;
 use crate::domain::job::Job;
 use crate::domain::operation::{Operation, State, Verb};
 use crate::domain::workspace::Workspace;
@@ -102,7 +103,8 @@ async fn read_outcome(call: &Call) -> Result<Seen, Error> {
                 Kind::Experiment => present::one(call, StatusCode::OK, &service.get::<Experiment>(&id).await?).await?,
                 Kind::Cluster => present::one(call, StatusCode::OK, &service.get::<Cluster>(&id).await?).await?,
                 Kind::Job => present::one(call, StatusCode::OK, &service.get::<Job>(&id).await?).await?,
-                Kind::FileServer | Kind::Group => return Err(Error::internal("a group is made at once")),
+                Kind::FileServer => present::one(call, StatusCode::OK, &service.get::<FileServer>(&id).await?).await?,
+                Kind::Group => return Err(Error::internal("a group is made at once")),
             }
         }
     };

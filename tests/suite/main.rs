@@ -13,6 +13,7 @@ mod contract;
 mod e2e;
 mod edge;
 mod embedded;
+mod file_servers;
 mod files;
 mod harness;
 mod issuer;

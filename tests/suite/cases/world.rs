@@ -165,7 +165,8 @@ impl World {
             output: Arc::new(FakeOutputs),
             sizes: FakeSettings::default().sizes,
             shares: vec!["shared".into()],
-            limits: Limits { clusters: 3, stop_grace: Duration::from_secs(1), record_for: Duration::from_secs(90 * 86_400) },
+            file_servers: false,
+            limits: Limits { clusters: 3, file_servers: 2, stop_grace: Duration::from_secs(1), record_for: Duration::from_secs(90 * 86_400) },
         });
         service.run(&tasks);
         auth.run(&wake, &tasks);

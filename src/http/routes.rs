@@ -163,6 +163,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route(GET, "{RG}/resources", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/resources/read", "Resources_ListByResourceGroup", |c| Box::pin(platform::resources::list(c))),
     route(HEAD, "{WS}", WS, "Microsoft.BatchAI/workspaces/read", "Workspaces_CheckExistence", |c| Box::pin(verbs::exists::<Workspace>(c))),
     route(HEAD, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_CheckExistence", |c| Box::pin(verbs::exists::<Cluster>(c))),
+    route(HEAD, "{WS}/fileServers/{fileServerName}", FILE_SERVER, "Microsoft.BatchAI/workspaces/fileservers/read", "FileServers_CheckExistence", |c| Box::pin(verbs::exists::<FileServer>(c))),
     route(HEAD, "{EXP}", EXP, "Microsoft.BatchAI/workspaces/experiments/read", "Experiments_CheckExistence", |c| Box::pin(verbs::exists::<Experiment>(c))),
     route(HEAD, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_CheckExistence", |c| Box::pin(verbs::exists::<Job>(c))),
     route(GET, "{S}/tagNames", SUB, "Microsoft.Resources/subscriptions/tagNames/read", "Tags_List", |c| Box::pin(platform::tags::names(c))),

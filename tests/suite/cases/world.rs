@@ -166,7 +166,12 @@ impl World {
             sizes: FakeSettings::default().sizes,
             shares: vec!["shared".into()],
             file_servers: false,
-            limits: Limits { clusters: 3, file_servers: 2, stop_grace: Duration::from_secs(1), record_for: Duration::from_secs(90 * 86_400) },
+            limits: Limits {
+                clusters: 3,
+                file_servers: 2,
+                stop_grace: Duration::from_secs(1),
+                record_for: Duration::from_secs(90 * 86_400),
+            },
         });
         service.run(&tasks);
         auth.run(&wake, &tasks);

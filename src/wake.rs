@@ -8,6 +8,8 @@ use tokio::sync::watch;
 pub enum Topic {
     /// Reconcilers have something to look at: a request was accepted, an agent reported.
     Reconcile,
+    /// A job was put into a queue: there is something to look at where a node is free.
+    Submission,
     /// Some machine's desired state changed.
     Desired,
     /// Roles or locks changed: what is remembered of them is read anew.
@@ -16,28 +18,30 @@ pub enum Topic {
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Topic; 3] = [Topic::Reconcile, Topic::Desired, Topic::Access];
+    pub const ALL: [Topic; 4] = [Topic::Reconcile, Topic::Submission, Topic::Desired, Topic::Access];
 }
 
 /// Wakes the parts of this process, and through one notifier those of other servers.
 #[derive(Clone, Debug)]
 pub struct Wake {
     reconcile: watch::Sender<u64>,
+    submission: watch::Sender<u64>,
     desired: watch::Sender<u64>,
     access: watch::Sender<u64>,
     foreign: watch::Sender<Counts>,
 }
 
 /// How many hints about each topic were made here, in the order of [`Topic::ALL`].
-pub type Counts = [u64; 3];
+pub type Counts = [u64; 4];
 
 impl Default for Wake {
     fn default() -> Self {
         Wake {
             reconcile: watch::Sender::new(0),
+            submission: watch::Sender::new(0),
             desired: watch::Sender::new(0),
             access: watch::Sender::new(0),
-            foreign: watch::Sender::new([0; 3]),
+            foreign: watch::Sender::new([0; 4]),
         }
     }
 }
@@ -46,8 +50,9 @@ impl Wake {
     /// A hint made here: wakes this process at once, and others through the notifier.
     pub fn changed(&self, topic: Topic) {
         self.local(topic);
-        self.foreign.send_modify(|[reconcile, desired, access]| match topic {
+        self.foreign.send_modify(|[reconcile, submission, desired, access]| match topic {
             Topic::Reconcile => *reconcile += 1,
+            Topic::Submission => *submission += 1,
             Topic::Desired => *desired += 1,
             Topic::Access => *access += 1,
         });
@@ -57,6 +62,7 @@ impl Wake {
     pub fn local(&self, topic: Topic) {
         match topic {
             Topic::Reconcile => self.reconcile.send_modify(|n| *n += 1),
+            Topic::Submission => self.submission.send_modify(|n| *n += 1),
             Topic::Desired => self.desired.send_modify(|n| *n += 1),
             Topic::Access => self.access.send_modify(|n| *n += 1),
         }
@@ -66,6 +72,7 @@ impl Wake {
     pub fn subscribe(&self, topic: Topic) -> watch::Receiver<u64> {
         match topic {
             Topic::Reconcile => self.reconcile.subscribe(),
+            Topic::Submission => self.submission.subscribe(),
             Topic::Desired => self.desired.subscribe(),
             Topic::Access => self.access.subscribe(),
         }

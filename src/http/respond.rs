@@ -161,8 +161,7 @@ pub(crate) fn status_of(code: ErrorCode) -> StatusCode {
         | RoleAssignmentExists
         | RoleDefinitionWithSameNameExists
         | Conflict
-        | ClusterQuotaReached
-        | FileServerQuotaReached => StatusCode::CONFLICT,
+        | ClusterQuotaReached => StatusCode::CONFLICT,
         PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

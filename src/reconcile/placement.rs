@@ -26,10 +26,10 @@ struct NodeScore {
 
 /// Gives a cluster's free nodes to the jobs that come first.
 pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_>, draft: &mut Draft) {
-    let queue = world.queue(cluster.uid);
-    if cluster.deleting || queue.is_empty() {
+    if cluster.deleting {
         return;
     }
+    let queue = world.queue(cluster.uid);
     let mut free: BTreeSet<NodeScore> = world
         .nodes(cluster.uid)
         .iter()
@@ -50,11 +50,12 @@ pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_
                 target,
                 behind: queue.len() - place - 1,
             });
-            return;
+            break;
         }
         let nodes = take(&mut free, job, needed);
         draft.group(job.uid, vec![place_on(world, job, &nodes, mint)]);
     }
+    draft.plan.takes_jobs |= !free.is_empty();
 }
 
 fn is_free(world: &World<'_>, machine: &Machine, draft: &Draft) -> bool {

@@ -19,6 +19,8 @@ pub struct Plan {
     pub goes_on: bool,
     /// When time alone changes what would be decided, if it does.
     pub look_again: Option<Timestamp>,
+    /// Whether a node was left free: a job that is submitted from now on may go there.
+    pub takes_jobs: bool,
     /// Clusters that lost a machine which nobody had asked to go, once for each machine: the budget of repairs counts them.
     pub losses: Vec<ResourceUid>,
     /// Why things wait.

@@ -71,6 +71,14 @@ struct Leader {
     /// Passes in a row whose changes did not apply.
     refused: u32,
     reasons: Vec<Reason>,
+    /// Whether the last pass left a node free.
+    takes_jobs: bool,
+}
+
+/// What tells that the rows have moved.
+struct Wakes {
+    changes: watch::Receiver<u64>,
+    submissions: watch::Receiver<u64>,
 }
 
 /// Something that a call of the driver brought.
@@ -106,7 +114,10 @@ impl Reconciler {
 
     /// Leads whenever the lease can be had, until `shutdown`; then gives it back.
     pub async fn run(&self, shutdown: CancellationToken) {
-        let mut wakes = self.parts.wake.subscribe(Topic::Reconcile);
+        let mut wakes = Wakes {
+            changes: self.parts.wake.subscribe(Topic::Reconcile),
+            submissions: self.parts.wake.subscribe(Topic::Submission),
+        };
         let mut hints = self.parts.driver.changes();
         let mut leader: Option<Leader> = None;
         while !shutdown.is_cancelled() {
@@ -116,7 +127,8 @@ impl Reconciler {
                 continue;
             };
             // What wakes from here on may be about what this pass does not read any more.
-            wakes.borrow_and_update();
+            wakes.changes.borrow_and_update();
+            wakes.submissions.borrow_and_update();
             match AssertUnwindSafe(self.pass(leading)).catch_unwind().await {
                 Ok(Next::Again) => {}
                 Ok(Next::Wait(until)) => self.wait(leading, until, &mut wakes, &mut hints, &shutdown).await,
@@ -187,6 +199,7 @@ impl Reconciler {
             list_at: self.parts.runtime.monotonic(),
             refused: 0,
             reasons: Vec::new(),
+            takes_jobs: true,
         }
     }
 
@@ -195,7 +208,7 @@ impl Reconciler {
         &self,
         leader: &mut Leader,
         until: Option<Timestamp>,
-        wakes: &mut watch::Receiver<u64>,
+        wakes: &mut Wakes,
         hints: &mut Option<watch::Receiver<u64>>,
         shutdown: &CancellationToken,
     ) {
@@ -222,7 +235,9 @@ impl Reconciler {
             biased;
             () = shutdown.cancelled() => {}
             Some(event) = leader.events.recv() => self.fold(leader, event),
-            Ok(()) = wakes.changed() => {}
+            Ok(()) = wakes.changes.changed() => {}
+            // Where no node is free, a job waits for one, and that is told.
+            Ok(()) = wakes.submissions.changed(), if leader.takes_jobs => {}
             () = hint => leader.list_at = leader.list_at.min(now + limits.list_gap),
             () = self.parts.runtime.sleep(pause) => {}
         }
@@ -249,6 +264,7 @@ impl Reconciler {
             }
             leader.reasons.clone_from(&plan.reasons);
         }
+        leader.takes_jobs = plan.takes_jobs;
         let mut all = true;
         if !plan.groups.is_empty() {
             match self.write(leader, &plan, now).await {

@@ -203,12 +203,14 @@ impl Service {
         let changes = &self.inner.changes;
         let mut here = changes.hints.subscribe();
         let mut asked = self.inner.wake.subscribe(Topic::Reconcile);
+        let mut submitted = self.inner.wake.subscribe(Topic::Submission);
         let mut decided = self.inner.wake.subscribe(Topic::Desired);
         let mut place = None;
         loop {
             let begun = Instant::now();
             here.borrow_and_update();
             asked.borrow_and_update();
+            submitted.borrow_and_update();
             decided.borrow_and_update();
             if changes.is_idle() {
                 place = None;
@@ -228,6 +230,7 @@ impl Service {
             tokio::select! {
                 _ = here.changed() => {}
                 _ = asked.changed() => {}
+                _ = submitted.changed() => {}
                 _ = decided.changed() => {}
                 () = sleep(pause) => {}
             }

@@ -1,7 +1,6 @@
 //! Jobs.
 
 use super::activity::{carried_out, is_recorded, status_of_making};
-use super::file_server::name_alike;
 use super::missing::{absent, deleting};
 use super::operation::{asked_by, begin};
 use super::submit::Outcome;
@@ -26,15 +25,7 @@ impl Service {
     pub async fn put_job(&self, caller: &Caller, id: &ResourceId, new: NewJob) -> Result<Put<Job>, Error> {
         let at = self.now();
         let cluster = cluster_of(id, &new.spec)?;
-        let mut spec = JobSpec { cluster: cluster.path(), ..new.spec };
-        let servers = match self.admit_servers(id, spec.mount_volumes.as_mut(), "properties.mountVolumes").await {
-            Ok(servers) => servers,
-            // One that exists is not admitted again: its file servers may be gone.
-            Err(error) => match resource::find::<Job>(self.pool(), &id.key()).await? {
-                Some(_) => return self.put_existing_job(id, &cluster, spec).await,
-                None => return Err(error),
-            },
-        };
+        let spec = JobSpec { cluster: cluster.path(), ..new.spec };
         let uid = ResourceUid(uuid::Uuid::now_v7());
         let status = JobStatus::queued(at);
         let mut operation = begin(caller, id, uid, Verb::Create, State::Succeeded, at);
@@ -48,7 +39,6 @@ impl Service {
                 secrets: self.seal(uid, &new.secrets)?,
                 rank: spec.priority.rank(),
                 node_count: i32::try_from(spec.node_count).unwrap_or(i32::MAX),
-                servers: servers.into_iter().map(|server| server.uid).collect(),
                 operation: operation.clone(),
                 why: asked_by(caller),
                 activity: carried_out(caller, at, status_of_making(id), Some(&operation)),
@@ -61,13 +51,13 @@ impl Service {
                 let Some(committed) = self.find_committed(&operation).await else { return Err(Error::unavailable(error)) };
                 let found = resource::find_by_uid::<Job>(self.pool(), uid).await?.ok_or_else(|| Error::unavailable(error))?;
                 is_recorded(caller);
-                self.inner.wake.changed(Topic::Reconcile);
+                self.inner.wake.changed(Topic::Submission);
                 return Ok(Put::Created(found, Box::new(committed)));
             }
             Outcome::Failed(error) => return Err(error.into()),
         };
         is_recorded(caller);
-        self.inner.wake.changed(Topic::Reconcile);
+        self.inner.wake.changed(Topic::Submission);
         operation.location.clone_from(&made.location);
         // The names of the cluster are shown as they were given when it was made.
         let spec = JobSpec { cluster: made.cluster, ..spec };
@@ -90,7 +80,7 @@ impl Service {
         Ok(Put::Created(envelope, Box::new(operation)))
     }
 
-    async fn put_existing_job(&self, id: &ResourceId, cluster: &ResourceId, mut spec: JobSpec) -> Result<Put<Job>, Error> {
+    async fn put_existing_job(&self, id: &ResourceId, cluster: &ResourceId, spec: JobSpec) -> Result<Put<Job>, Error> {
         let Some(found) = resource::find::<Job>(self.pool(), &id.key()).await? else {
             let parent = id.parent().unwrap_or_else(|| id.clone());
             let obstacle = match self.find_obstacle(&parent).await? {
@@ -105,9 +95,6 @@ impl Service {
         };
         if found.provisioning == Provisioning::Deleting {
             return Err(deleting(id));
-        }
-        if let (Some(mounts), Some(stored)) = (spec.mount_volumes.as_mut(), &found.spec.mount_volumes) {
-            name_alike(mounts, stored);
         }
         let same_cluster = found.spec.cluster.eq_ignore_ascii_case(&spec.cluster);
         if !same_cluster || found.spec != (JobSpec { cluster: found.spec.cluster.clone(), ..spec }) {

@@ -18,6 +18,7 @@ const LISTENER: &str = "batchyard listener";
 fn word(topic: Topic) -> &'static str {
     match topic {
         Topic::Reconcile => "reconcile",
+        Topic::Submission => "submission",
         Topic::Desired => "desired",
         Topic::Access => "access",
     }

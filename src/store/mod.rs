@@ -104,6 +104,10 @@ impl Store {
             ("statement_timeout", STATEMENT),
             ("lock_timeout", LOCK),
             ("idle_in_transaction_session_timeout", IDLE_TRANSACTION),
+            // Every statement is prepared, and planning some takes longer than running them. Each has its index, which a plan that was
+            // made while the tables were small must use when they are not.
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(settings.connections.max(1))

@@ -16,6 +16,10 @@ use crate::secret::Sealer;
 /// Most containers and jobs being deleted that one snapshot lists. What does not fit comes once these are gone.
 const MAX_DELETING: i64 = 5000;
 
+/// Queued jobs that are read of each cluster beyond one for each node that may take one: the first tells what the others wait for, and
+/// some may be put aside.
+const BEYOND: i64 = 32;
+
 pub(super) async fn read(pool: &PgPool, sealer: &Sealer, queue: u32) -> Result<Snapshot, StoreError> {
     let mut tx = pool.begin_with("begin isolation level repeatable read, read only").await?;
     let clusters = clusters(&mut tx).await?;
@@ -204,7 +208,10 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
                 from resource
                 where cluster_uid = cluster.uid and phase = 'queued'
                 order by rank desc, created_at, uid
-                limit $1
+                limit case
+                    when cluster.provisioning = 'deleting' then $1
+                    else least($1, $2 + (select count(*) from machine where cluster_uid = cluster.uid and state = 'ready'))
+                end
             ) queued
             where cluster.kind = 'cluster'
             union
@@ -224,6 +231,7 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
         order by r.rank desc, r.created_at, r.uid
         "#,
         i64::from(queue),
+        BEYOND,
     )
     .fetch_all(connection)
     .await?;

@@ -224,7 +224,6 @@ impl Encode for Group {
                     Provisioning::Succeeded => "Succeeded",
                     Provisioning::Deleting => "Deleting",
                     Provisioning::Failed => "Failed",
-                    Provisioning::Creating => "Creating",
                 },
             },
         }

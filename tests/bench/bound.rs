@@ -18,14 +18,12 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 /// Rows that the read bounds find.
 pub const ROWS: i64 = 1_000;
 
-/// Bytes of each row's document, like those of a job.
-const DOCUMENT: usize = 1_024;
-
-/// Runs the bare server on a free port of loopback, which it prints, until it is killed.
+/// Runs the bare server on a free port of loopback, which it prints, until it is killed. Each of its rows holds `document`.
 ///
 /// # Errors
 /// The database or the socket is not to be had.
-pub async fn serve(database: &str) -> Result<()> {
+pub async fn serve(database: &str, document: &str) -> Result<()> {
+    let document: serde_json::Value = serde_json::from_str(document)?;
     let pool = PgPoolOptions::new().max_connections(20).connect(database).await?;
     sqlx::raw_sql(
         "create table if not exists bound (id bigint primary key, body jsonb not null);
@@ -33,7 +31,6 @@ pub async fn serve(database: &str) -> Result<()> {
     )
     .execute(&pool)
     .await?;
-    let document = serde_json::json!({ "text": "x".repeat(DOCUMENT) });
     sqlx::query("insert into bound select n, $1 from generate_series(0, $2 - 1) n on conflict do nothing")
         .bind(&document)
         .bind(ROWS)
@@ -77,12 +74,14 @@ pub struct Bare {
 }
 
 impl Bare {
+    /// Over `database`, with rows that hold `document`, so that it moves and parses what the product does.
+    ///
     /// # Errors
     /// It did not start.
-    pub fn start(database: &str) -> Result<Bare> {
+    pub fn start(database: &str, document: &serde_json::Value) -> Result<Bare> {
         use std::io::BufRead;
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["bound-server", database])
+            .args(["bound-server", database, &document.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -56,8 +56,8 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut raw = std::env::args().skip(1);
     if raw.next().as_deref() == Some("bound-server") {
-        let database = raw.next().context("a database")?;
-        return tokio::runtime::Runtime::new()?.block_on(bound::serve(&database));
+        let (database, document) = raw.next().zip(raw.next()).context("a database and a document")?;
+        return tokio::runtime::Runtime::new()?.block_on(bound::serve(&database, &document));
     }
     let arguments = Arguments::parse();
     runtime.block_on(run(&arguments))
@@ -69,8 +69,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let report = Report { json: arguments.json };
     let product = Product::start(folder.path()).await?;
     if wants("read") || wants("submit") {
-        let bare = Bare::start(&product.bound_database().await?)?;
         let site = product.furnish(0).await?;
+        let mut on = Connection::open(product.address).await?;
+        let job = product.job(&site, "true");
+        product.ask(&mut on, Method::PUT, &format!("{}/sample", site.jobs()), Some(&job)).await?;
+        let job = product.ask(&mut on, Method::GET, &format!("{}/sample", site.jobs()), None).await?;
+        let bare = Bare::start(&product.bound_database().await?, &job)?;
         if wants("submit") {
             submit(arguments, &report, &product, &bare, site).await?;
         }

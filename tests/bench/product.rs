@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
@@ -95,9 +95,7 @@ impl Product {
     /// Its Postgres cannot be reached.
     pub async fn bound_database(&self) -> Result<String> {
         use sqlx::Connection as _;
-        let pid_file = self.postgres_file()?;
-        let lines = std::fs::read_to_string(&pid_file)?;
-        let socket = lines.lines().nth(4).context("the socket's folder")?.split(',').next().unwrap_or_default().trim().to_owned();
+        let socket = self.folder.join("data/run/db").display().to_string();
         let host = percent_encoding::utf8_percent_encode(&socket, percent_encoding::NON_ALPHANUMERIC).to_string();
         let url = |database: &str| format!("postgres://postgres@localhost/{database}?host={host}");
         let mut admin = sqlx::PgConnection::connect(&url("postgres")).await?;
@@ -106,20 +104,8 @@ impl Product {
         Ok(url("bound"))
     }
 
-    fn postgres_file(&self) -> Result<PathBuf> {
-        let mut folders = vec![self.folder.join("data")];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder)?.flatten() {
-                if entry.file_name() == "postmaster.pid" {
-                    return Ok(entry.path());
-                }
-                let depth = entry.path().strip_prefix(&self.folder).map_or(usize::MAX, |p| p.components().count());
-                if depth <= 4 && entry.file_type().is_ok_and(|t| t.is_dir()) {
-                    folders.push(entry.path());
-                }
-            }
-        }
-        bail!("no postmaster.pid below {}", self.folder.display())
+    fn postgres_file(&self) -> PathBuf {
+        self.folder.join("data/postgres/postmaster.pid")
     }
 
     /// A request to a path below the subscription.
@@ -211,7 +197,7 @@ impl Product {
     /// The processes cannot be seen.
     pub fn memory(&self) -> Result<(f64, f64, Option<f64>)> {
         let server = proportional_mib(self.child.id())?;
-        let postmaster: u32 = std::fs::read_to_string(self.postgres_file()?)?.lines().next().context("a pid")?.trim().parse()?;
+        let postmaster: u32 = std::fs::read_to_string(self.postgres_file())?.lines().next().context("a pid")?.trim().parse()?;
         let mut postgres = proportional_mib(postmaster)?;
         let mut agent = None;
         for entry in std::fs::read_dir("/proc")?.flatten() {

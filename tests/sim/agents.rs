@@ -10,6 +10,7 @@ use batchyard::domain::report::{Report, Seen};
 use batchyard::domain::resource::EntityError;
 use batchyard::driver::fake::FakeMachine;
 use batchyard::id::{AttemptUid, MachineUid};
+use batchyard::wake::Topic;
 use uuid::Uuid;
 
 use crate::executor::WORLD;
@@ -102,7 +103,7 @@ async fn live(world: Arc<World>, machine: FakeMachine) {
             if !world.strikes(world.mix.lose) {
                 joined = found;
             }
-            world.wake();
+            world.wake(Topic::Reconcile);
             continue;
         };
         seq += 1;
@@ -147,7 +148,7 @@ async fn report(
             let taken = world.model().sync(uid, key, &report, at);
             world.sometimes("a report came twice");
             if taken.is_some_and(|(_, changed)| changed) {
-                world.wake();
+                world.wake(Topic::Reconcile);
             }
         });
     }
@@ -163,7 +164,7 @@ async fn report(
     let Some((desired, changed)) = answer else { return false };
     if changed {
         world.log(|| format!("{} reports {setup:?} {assignments:?}", machine.spec.node_id));
-        world.wake();
+        world.wake(Topic::Reconcile);
     }
     world.shared.yield_now().await;
     if !world.strikes(world.mix.lose) && is_on(world, machine) {

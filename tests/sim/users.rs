@@ -7,6 +7,7 @@ use batchyard::domain::cluster::Deallocation;
 use batchyard::domain::job::JobStatus;
 use batchyard::domain::snapshot::JobRow;
 use batchyard::id::{Kind, ResourceUid};
+use batchyard::wake::Topic;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -37,8 +38,9 @@ pub(crate) async fn use_it(world: Arc<World>, until_ms: u64) {
         if world.state().rows_away {
             continue;
         }
+        let before = jobs.len();
         act(&world, &mut experiments, &mut clusters, &mut jobs, workspace);
-        world.wake();
+        world.wake(if jobs.len() > before { Topic::Submission } else { Topic::Reconcile });
     }
     // Every other run ends with all being deleted.
     if world.shared.chance(300) {
@@ -49,7 +51,7 @@ pub(crate) async fn use_it(world: Arc<World>, until_ms: u64) {
         }
         drop(model);
         world.sometimes("all was deleted in the end");
-        world.wake();
+        world.wake(Topic::Reconcile);
     }
 }
 

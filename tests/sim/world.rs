@@ -193,12 +193,12 @@ impl World {
     }
 
     /// Hints that rows changed, where hints are not dropped.
-    pub(crate) fn wake(&self) {
+    pub(crate) fn wake(&self, topic: Topic) {
         if self.mix.deaf || self.canary == Some(Canary::NoTick) {
             return;
         }
         for wake in self.state().servers.values() {
-            wake.changed(Topic::Reconcile);
+            wake.changed(topic);
         }
     }
 

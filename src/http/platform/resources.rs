@@ -235,7 +235,6 @@ fn body<K: Resource>(one: &Envelope<K>, expand: &[&str]) -> Value {
                     Provisioning::Succeeded => "Succeeded",
                     Provisioning::Deleting => "Deleting",
                     Provisioning::Failed => "Failed",
-                    Provisioning::Creating => "Creating",
                 }),
             };
             members.insert((*word).to_owned(), value);

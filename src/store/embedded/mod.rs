@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ pub struct Settings {
 /// The role and the database of the server.
 const NAME: &str = "batchyard";
 
-/// Connections beside the server's own: a listener, migrations, a person with `psql`.
-const SPARE_CONNECTIONS: u32 = 15;
+/// Connections beside the server's own: a listener, migrations, people with `psql`, the bounds of the benchmark.
+const SPARE_CONNECTIONS: u32 = 30;
 
 /// Longest time that `initdb` may take.
 const INITDB: Duration = Duration::from_secs(120);
@@ -70,12 +70,6 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Time that a stop has: a clean one, then one without, then none.
 const STOP: &[(Signal, Duration)] =
     &[(Signal::INT, Duration::from_secs(25)), (Signal::QUIT, Duration::from_secs(5)), (Signal::KILL, Duration::from_secs(5))];
-
-/// The URL of a private Postgres whose socket is in this folder, whoever runs it.
-pub fn url(socket: &Path) -> String {
-    let host = percent_encoding::percent_encode(socket.as_os_str().as_encoded_bytes(), percent_encoding::NON_ALPHANUMERIC);
-    format!("postgres://{NAME}@localhost/{NAME}?host={host}")
-}
 
 /// A running private Postgres.
 #[derive(Debug)]
@@ -117,7 +111,9 @@ impl Embedded {
 
     /// The URL of the database. Holds no secret: the kernel proves who connects.
     pub fn url(&self) -> String {
-        url(&self.settings.socket)
+        let socket = self.settings.socket.as_os_str().as_encoded_bytes();
+        let host = percent_encoding::percent_encode(socket, percent_encoding::NON_ALPHANUMERIC);
+        format!("postgres://{NAME}@localhost/{NAME}?host={host}")
     }
 
     /// The process id of the postmaster, while it runs.

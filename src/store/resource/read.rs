@@ -215,8 +215,6 @@ async fn list_subscription(
 pub(crate) struct Known {
     /// Its key.
     pub(crate) key: String,
-    /// Its region.
-    pub(crate) location: String,
     /// Making or unmaking.
     pub(crate) provisioning: Provisioning,
 }
@@ -225,7 +223,7 @@ pub(crate) struct Known {
 pub(crate) async fn known(pool: &PgPool, keys: &[String]) -> Result<Vec<Known>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select key, location, provisioning
+        select key, provisioning
         from resource
         where key = any ($1)
         "#,
@@ -236,7 +234,7 @@ pub(crate) async fn known(pool: &PgPool, keys: &[String]) -> Result<Vec<Known>, 
     rows.into_iter()
         .map(|row| {
             let provisioning = word("provisioning", &row.provisioning, Provisioning::find)?;
-            Ok(Known { key: row.key, location: row.location, provisioning })
+            Ok(Known { key: row.key, provisioning })
         })
         .collect()
 }

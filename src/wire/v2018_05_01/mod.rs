@@ -4,7 +4,6 @@ pub mod account;
 pub mod cluster;
 pub mod container;
 pub mod experiment;
-pub mod file_server;
 pub mod files;
 pub mod framework;
 pub mod job;

@@ -38,7 +38,7 @@ use crate::postgres::empty_database;
 const RATES: Rates = Rates {
     reads: Rate { burst: 300, per_second: 20 },
     writes: Rate { burst: 300, per_second: 20 },
-    deletes: Rate { burst: 30, per_second: 1 },
+    deletes: Rate { burst: 5, per_second: 1 },
 };
 
 /// The name under which the server is asked.
@@ -82,8 +82,6 @@ pub(crate) struct World {
     other_subscription: Uuid,
     foreign_subscription: Uuid,
     secrets: BTreeMap<&'static str, (String, String)>,
-    /// Object ids.
-    principals: BTreeMap<&'static str, Uuid>,
     tokens: tokio::sync::Mutex<BTreeMap<String, String>>,
     _folder: Folder,
 }
@@ -132,7 +130,6 @@ impl World {
         }
         let owner_secret = installation.client_secret.clone().expect("a fresh secret").0.clone();
         let mut secrets = BTreeMap::from([("owner", (installation.client_id.clone(), owner_secret))]);
-        let mut principals = BTreeMap::from([("owner", installation.owner.0)]);
         let scope = |id: SubscriptionId| format!("/subscriptions/{id}");
         for (who, grants) in [
             ("reader", vec![(Role::Reader, scope(installation.subscription))]),
@@ -149,8 +146,7 @@ impl World {
                 secret: Secret::Chosen(SecretText(secret.clone())),
                 grants: grants.into_iter().map(|(role, scope)| Grant { role, scope }).collect(),
             };
-            let (principal, _) = auth.create_principal(new).await.expect("a principal");
-            principals.insert(who, principal.id.0);
+            auth.create_principal(new).await.expect("a principal");
             secrets.insert(who, (who.to_owned(), secret));
         }
 
@@ -165,13 +161,7 @@ impl World {
             output: Arc::new(FakeOutputs),
             sizes: FakeSettings::default().sizes,
             shares: vec!["shared".into()],
-            file_servers: false,
-            limits: Limits {
-                clusters: 3,
-                file_servers: 2,
-                stop_grace: Duration::from_secs(1),
-                record_for: Duration::from_secs(90 * 86_400),
-            },
+            limits: Limits { clusters: 3, stop_grace: Duration::from_secs(1), record_for: Duration::from_secs(90 * 86_400) },
         });
         service.run(&tasks);
         auth.run(&wake, &tasks);
@@ -209,7 +199,6 @@ impl World {
             other_subscription: other,
             foreign_subscription: foreign,
             secrets,
-            principals,
             tokens: tokio::sync::Mutex::default(),
             _folder: folder,
         }
@@ -220,8 +209,7 @@ impl World {
         let subscription = format!("/subscriptions/{}", self.subscription);
         let provider = "providers/Microsoft.BatchAI";
         let secret = |who: &str| self.secrets[who].1.clone();
-        let mut variables: Variables = self.principals.iter().map(|(who, id)| (format!("{who}_oid"), id.to_string())).collect();
-        variables.extend(
+        BTreeMap::from(
             [
                 ("base", format!("http://{HOST}")),
                 ("tenant", self.tenant.to_string()),
@@ -240,8 +228,7 @@ impl World {
                 ("v", "api-version=2018-05-01".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
-        );
-        variables
+        )
     }
 
     pub(crate) fn advance(&self, by: Duration) {

@@ -148,6 +148,8 @@ codes! {
     TenantRequestsThrottled,
     /// The quota on clusters is reached.
     ClusterQuotaReached,
+    /// The quota on file servers is reached.
+    FileServerQuotaReached,
     /// Too many requests.
     TooManyRequests,
     /// The store, or something else this server needs, is away for now.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use batchyard::app::{self, Options};
+use batchyard::app::{self, KeysCommand, Options, PrincipalCommand};
 use batchyard::store::embedded::Launch;
 use clap::{Parser, Subcommand};
 
@@ -29,6 +29,12 @@ enum Command {
     },
     /// Checks the settings and prints those in effect, without secrets.
     CheckConfig(Options),
+    /// Makes, lists and removes those who may sign in.
+    #[command(subcommand)]
+    Principal(PrincipalCommand),
+    /// Lists, adds and retires the keys that sign tokens.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Prints the OpenAPI document of a version of the API.
     Openapi {
         /// The version, for example 2018-05-01, which is the default.
@@ -73,6 +79,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Up(options) => app::up(&options),
         Command::Serve(options) => app::serve(&options),
         Command::Migrate { config } => app::migrate(config),
+        Command::Principal(command) => app::principal(command).map(|answer| println!("{answer:#}")),
+        Command::Keys(command) => app::keys(command).map(|answer| println!("{answer:#}")),
         Command::CheckConfig(options) => app::check_config(&options).map(|settings| print!("{settings}")),
         Command::Openapi { version } => app::openapi(version.as_deref()).map(|document| println!("{document}")),
         Command::Postgres(launch) => Err(launch.run().into()),

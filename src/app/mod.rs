@@ -2,9 +2,12 @@
 //!
 //! In: the arguments of a command. Out: an exit, with one sentence where it was not wanted. Refuses to know what the parts do.
 
+mod access;
 mod console;
 mod folder;
+mod keys;
 mod listeners;
+mod principal;
 mod process;
 mod server;
 mod sockets;
@@ -25,6 +28,9 @@ use console::Endpoints;
 use folder::{DataFolder, Hold};
 use listeners::Listeners;
 use server::Server;
+
+pub use keys::{KeysCommand, keys};
+pub use principal::{PrincipalCommand, principal};
 
 /// Time that what is left may take once everything was told to end.
 const LAST: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
+use super::access;
 use super::listeners::Listeners;
 use super::sockets::{self, AgentSocket};
 use crate::auth::{self, Auth, Installation, Keys};
@@ -76,13 +77,16 @@ impl Server {
         let installation = ensure_installation(config, &store, &keys, &*clock).await?;
         let names = listeners.names(&config.listen);
         let tls = load_tls(config, &names, &listeners, &clock).await?;
-        let auth = Auth::new(auth::Parts {
+        access::configure(config, &store, &installation, &clock).await?;
+        let parts = auth::Parts {
             store: store.clone(),
             clock: Arc::clone(&clock),
             keys: keys.clone(),
             tenant: installation.tenant,
             hosts: names.iter().cloned().collect(),
-        });
+        };
+        let issuers = access::issuers(config);
+        let auth = blocking(move || Ok(Auth::with_issuers(parts, issuers)?)).await?;
         let prefix = prefix(&installation);
         let sockets_folder = sockets::folder(&run);
         let nodes = build_driver(config, &prefix, &sockets_folder).await?;
@@ -96,6 +100,7 @@ impl Server {
             signer: keys.signer(),
             output: Arc::new(files.clone()),
             sizes: nodes.as_ref().map_or_else(known_sizes, |nodes| nodes.driver.sizes().to_vec()),
+            file_servers: nodes.as_ref().is_some_and(|nodes| nodes.driver.capabilities().file_servers),
             shares: nodes
                 .as_ref()
                 .filter(|nodes| nodes.driver.capabilities().share)
@@ -104,6 +109,7 @@ impl Server {
                 .collect(),
             limits: service::Limits {
                 clusters: config.limits.clusters,
+                file_servers: config.limits.file_servers,
                 stop_grace: config.limits.stop_grace.0,
                 record_for: config.limits.record.0,
             },

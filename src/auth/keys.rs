@@ -51,6 +51,12 @@ pub enum KeysError {
     /// A key does not verify what it signed.
     #[error("{} does not verify what it signed", .0.display())]
     SelfTest(PathBuf),
+    /// No token key has this id.
+    #[error("there is no token key {0}")]
+    NoSuchKey(String),
+    /// Without a key nobody could sign in.
+    #[error("this is the only token key: add another with `batchyard keys rotate` first")]
+    LastKey,
 }
 
 /// All keys of an installation. Clones share them.
@@ -124,6 +130,30 @@ impl Keys {
         let id = write_token_key(&self.0.dir)?;
         self.reload()?;
         Ok(id)
+    }
+
+    /// Removes a token key: what it signed is refused by every server within a minute. Blocks.
+    ///
+    /// # Errors
+    /// [`KeysError::NoSuchKey`], [`KeysError::LastKey`], [`KeysError::Io`].
+    pub fn retire_token_key(&self, id: &str) -> Result<(), KeysError> {
+        let _held = lock(&self.0.dir)?;
+        let ids = list(&self.0.dir, "token")?;
+        if !ids.iter().any(|known| known == id) {
+            return Err(KeysError::NoSuchKey(id.to_owned()));
+        }
+        if ids.len() == 1 {
+            return Err(KeysError::LastKey);
+        }
+        let path = named(&self.0.dir, "token", id);
+        fs::remove_file(&path).map_err(failed(&path))?;
+        self.reload()
+    }
+
+    /// The ids of the token keys and when they were made, the oldest first.
+    pub fn token_keys(&self) -> Vec<(String, Timestamp)> {
+        let made_at = |key: &TokenKey| Timestamp::from_unix_timestamp(key.made_at).unwrap_or(Timestamp::UNIX_EPOCH);
+        self.tokens().iter().map(|key| (key.id.clone(), made_at(key))).collect()
     }
 
     /// Reads the token keys anew: another host, or a person, may have added or removed one. Blocks.

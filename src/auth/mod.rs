@@ -5,12 +5,15 @@
 //! this off, and no header but `Authorization` says who a caller is.
 
 mod audience;
+mod foreign;
 mod guess;
 mod install;
 mod issuer;
+mod jwk;
 mod keys;
 mod password;
 mod principal;
+mod provider;
 mod token;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,8 +25,10 @@ use sha2::{Digest, Sha256};
 use time::macros::format_description;
 
 use crate::auth::audience::Audiences;
+use crate::auth::foreign::Foreign;
 use crate::auth::guess::Guesses;
 use crate::auth::keys::TokenKeys;
+use crate::auth::provider::Provider;
 use crate::auth::token::{Refused, Verified};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::activity::Asked;
@@ -36,11 +41,13 @@ use crate::store::Store;
 use crate::task::Tasks;
 use crate::wake::{Topic, Wake};
 
+pub use foreign::{ExternalIssuer, Rule};
 pub use install::{InstallError, Installation};
 pub use issuer::{TokenRefused, TokenRequest};
 pub use keys::{Keys, KeysError};
 pub use password::MIN_CHOSEN;
-pub use principal::{NewPrincipal, Secret};
+pub use principal::{Configured, Directory, NewPrincipal, Secret};
+pub use provider::ProviderError;
 
 /// How long a principal, its roles and a subscription's tenant are remembered: what is taken away works for this long at most.
 const REMEMBER: Duration = Duration::from_secs(5);
@@ -96,7 +103,11 @@ struct Inner {
     tenant: TenantId,
     audiences: Audiences,
     /// By SHA-256 of the token, so that a request costs no signature check; no token is kept.
-    verified: Cache<[u8; 32], Arc<Verified>>,
+    verified: Cache<[u8; 32], Proof>,
+    /// Issuers elsewhere.
+    providers: Vec<Arc<Provider>>,
+    /// Principals by client id, as tokens of issuers elsewhere are of one by its name.
+    named: Cache<String, Option<PrincipalId>>,
     principals: Cache<PrincipalId, Remembered>,
     /// Counts the times that all roles were forgotten: what was read before the last one does not count.
     epoch: AtomicU64,
@@ -104,6 +115,15 @@ struct Inner {
     guesses: Guesses,
     /// Comparisons of chosen secrets, which are slow on purpose, under way at once.
     slow: tokio::sync::Semaphore,
+}
+
+/// A token that was verified, and the key that did it.
+#[derive(Clone)]
+enum Proof {
+    /// Of this installation.
+    Own(Arc<Verified>),
+    /// Of an issuer elsewhere.
+    Foreign(Arc<Provider>, String, Arc<Foreign>),
 }
 
 /// A principal as read in an epoch; `None` where there was none.
@@ -141,6 +161,19 @@ impl Visible {
 impl Auth {
     /// The built-in issuer and the roles of these parts.
     pub fn new(parts: Parts) -> Auth {
+        Auth::assemble(parts, Vec::new())
+    }
+
+    /// The same, and issuers elsewhere whose tokens are taken too. Blocks for their files.
+    ///
+    /// # Errors
+    /// [`ProviderError`] where the settings of one cannot be used.
+    pub fn with_issuers(parts: Parts, issuers: Vec<ExternalIssuer>) -> Result<Auth, ProviderError> {
+        let providers = issuers.into_iter().map(|issuer| Ok(Arc::new(Provider::new(issuer)?)));
+        Ok(Auth::assemble(parts, providers.collect::<Result<_, _>>()?))
+    }
+
+    fn assemble(parts: Parts, providers: Vec<Arc<Provider>>) -> Auth {
         let Parts { store, clock, keys, tenant, hosts } = parts;
         let remember = || Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBER);
         let inner = Inner {
@@ -151,6 +184,8 @@ impl Auth {
             tenant,
             audiences: Audiences::new(&hosts),
             verified: Cache::builder().max_capacity(REMEMBERED).time_to_live(token::LIFE).build(),
+            providers,
+            named: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBER).build(),
             principals: remember().build(),
             epoch: AtomicU64::new(0),
             tenants: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBER).build(),
@@ -168,14 +203,21 @@ impl Auth {
     pub async fn authenticate(&self, authorization: Option<&str>) -> Result<Caller, Error> {
         let token = bearer(authorization)?;
         let now = self.inner.clock.now();
-        let verified = self.verify(token, now).await.map_err(|refused| unauthenticated(&refused, now))?;
+        let proof = self.verify(token, now).await.map_err(|refused| unauthenticated(&refused, now))?;
         let unknown = || unauthenticated(&Refused::Invalid("its subject is not known"), now);
-        let known = self.principal(verified.principal).await?.ok_or_else(unknown)?;
+        let (id, tenant, issued_at) = match &proof {
+            Proof::Own(verified) => (verified.principal, Some(verified.tenant), verified.issued_at),
+            Proof::Foreign(_, _, foreign) => {
+                (self.named(&foreign.principal).await?.ok_or_else(unknown)?, None, foreign.issued_at)
+            }
+        };
+        let known = self.principal(id).await?.ok_or_else(unknown)?;
         let principal = &known.principal;
-        if principal.tenant != verified.tenant {
+        // Who a token of an issuer elsewhere is, and so of which directory, is said by the settings of this one.
+        if tenant.is_some_and(|tenant| tenant != principal.tenant) {
             return Err(unknown());
         }
-        if verified.issued_at < principal.valid_after.unix_timestamp() {
+        if issued_at < principal.valid_after.unix_timestamp() {
             return Err(unauthenticated(&Refused::Invalid("it was revoked"), now));
         }
         Ok(Caller { principal: principal.id, tenant: principal.tenant, client_id: principal.client_id.clone(), asked: None })
@@ -291,11 +333,40 @@ impl Auth {
         self.inner.tenant
     }
 
-    async fn verify(&self, token: &str, now: Timestamp) -> Result<Arc<Verified>, Refused> {
+    async fn verify(&self, token: &str, now: Timestamp) -> Result<Proof, Refused> {
+        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let remembered = self.inner.verified.get(&digest);
+        if let Some(Proof::Foreign(provider, key_id, foreign)) = &remembered
+            && provider.has(key_id, self.inner.clock.as_ref())
+        {
+            foreign.check_time(now)?;
+            return Ok(Proof::Foreign(Arc::clone(provider), key_id.clone(), Arc::clone(foreign)));
+        }
+        let claimed = if self.inner.providers.is_empty() { None } else { foreign::issuer_of(token) };
+        let provider = self.inner.providers.iter().find(|provider| claimed.as_ref() == Some(&provider.issuer.issuer));
+        let proof = match provider {
+            Some(provider) => self.verify_foreign(provider, token, now).await?,
+            None => {
+                let remembered =
+                    remembered.and_then(|proof| if let Proof::Own(verified) = proof { Some(verified) } else { None });
+                Proof::Own(self.verify_own(remembered, token, now).await?)
+            }
+        };
+        self.inner.verified.insert(digest, proof.clone());
+        Ok(proof)
+    }
+
+    async fn verify_foreign(&self, provider: &Arc<Provider>, token: &str, now: Timestamp) -> Result<Proof, Refused> {
+        let parts = foreign::parts(token)?;
+        let key = provider.key(&parts.key_id, self.inner.clock.as_ref()).await?;
+        let foreign = foreign::verify(&provider.issuer, &key, &parts, now)?;
+        Ok(Proof::Foreign(Arc::clone(provider), parts.key_id, Arc::new(foreign)))
+    }
+
+    async fn verify_own(&self, remembered: Option<Arc<Verified>>, token: &str, now: Timestamp) -> Result<Arc<Verified>, Refused> {
         self.reload_keys_after(RELOAD, now).await;
         let mut keys = self.inner.keys.tokens();
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some(verified) = self.inner.verified.get(&digest)
+        if let Some(verified) = remembered
             && keys.find(&verified.key_id).is_some()
         {
             verified.check_time(now)?;
@@ -309,9 +380,7 @@ impl Auth {
             }
             result => result,
         }?;
-        let verified = Arc::new(verified);
-        self.inner.verified.insert(digest, Arc::clone(&verified));
-        Ok(verified)
+        Ok(Arc::new(verified))
     }
 
     /// Reads the key folder again if the last time is longer ago. Answers whether it did. A folder that cannot be read leaves the keys
@@ -345,6 +414,16 @@ impl Auth {
         let known = found.map(|(principal, held)| Arc::new(Known { principal, held }));
         self.inner.principals.insert(id, Remembered { epoch, known: known.clone() });
         Ok(known)
+    }
+
+    /// The principal of a client id.
+    async fn named(&self, client_id: &str) -> Result<Option<PrincipalId>, Error> {
+        if let Some(id) = self.inner.named.get(client_id) {
+            return Ok(id);
+        }
+        let id = self.inner.store.find_sign_in(client_id).await?.map(|(principal, _)| principal.id);
+        self.inner.named.insert(client_id.to_owned(), id);
+        Ok(id)
     }
 
     async fn tenant_of(&self, subscription: SubscriptionId) -> Result<Option<TenantId>, Error> {
@@ -384,6 +463,10 @@ fn unauthenticated(refused: &Refused, now: Timestamp) -> Error {
             let message = format!("The access token expiry UTC time '{at}' is earlier than current UTC time '{now}'.");
             Error::new(ErrorCode::ExpiredAuthenticationToken, message)
         }
+        Refused::Away => Error::new(
+            ErrorCode::ServiceUnavailable,
+            "The keys of the token's issuer cannot be read at this time. Please try again.",
+        ),
         Refused::UnknownKey => unauthenticated(&Refused::Invalid("its signature does not verify"), now),
         Refused::Invalid(why) => {
             Error::new(ErrorCode::InvalidAuthenticationToken, format!("The received access token is not valid: {why}."))

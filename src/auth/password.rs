@@ -22,6 +22,9 @@ pub(super) const MAX: usize = 256;
 
 const GENERATED: &str = "sha256:";
 
+/// The hash that no secret has: of a principal that signs in elsewhere.
+pub(super) const NONE: &str = "sha256:none";
+
 /// A new secret of 256 bits: digits and letters only, so that no shell takes part of it for an option.
 pub(super) fn generate() -> SecretText {
     let mut bytes = Zeroizing::new([0u8; 32]);
@@ -86,5 +89,6 @@ mod tests {
         assert!(!verify("correct horse batterz", &hash));
         assert!(hash_chosen("short").is_err());
         assert!(!verify("x", "nonsense"), "an unreadable hash fits nothing");
+        assert!(!verify("", NONE) && !verify("none", NONE) && !is_chosen(NONE));
     }
 }

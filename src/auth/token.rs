@@ -69,6 +69,8 @@ pub(super) enum Refused {
     Expired(i64),
     /// Its key is not in the ring: the ring may be old.
     UnknownKey,
+    /// The keys of its issuer, which is elsewhere, cannot be had at this time.
+    Away,
     /// Anything else, as the end of a sentence.
     Invalid(&'static str),
 }

@@ -11,6 +11,9 @@ const ROOT_DATA: &str = "/var/lib/batchyard";
 /// Begins the names of variables that are options of the archive.
 const ARCHIVE: &str = "BATCHYARD_ARCHIVE_";
 
+/// Begins the names of variables that are secrets of configured principals.
+pub(super) const PRINCIPAL: &str = "BATCHYARD_SECRET_";
+
 /// What the settings need of the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
@@ -18,6 +21,8 @@ pub struct Environment {
     pub database_url: Option<SecretText>,
     /// `BATCHYARD_ARCHIVE_…`: options of the archive by the rest of the name in lower case.
     pub archive: Vec<(String, SecretText)>,
+    /// `BATCHYARD_SECRET_…`: secrets of configured principals by the whole name.
+    pub principals: Vec<(String, SecretText)>,
     /// `XDG_DATA_HOME`, where it is an absolute path.
     pub data_home: Option<PathBuf>,
     /// `HOME`, where it is an absolute path.
@@ -36,14 +41,21 @@ impl Environment {
     pub fn read() -> Environment {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let mut archive: Vec<(String, SecretText)> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        let all = || {
+            let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+            std::env::vars_os().filter_map(text)
+        };
+        let mut archive: Vec<(String, SecretText)> = all()
             .filter_map(|(name, value)| Some((name.strip_prefix(ARCHIVE)?.to_ascii_lowercase(), SecretText(value))))
             .collect();
         archive.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut principals: Vec<(String, SecretText)> =
+            all().filter(|(name, _)| name.starts_with(PRINCIPAL)).map(|(name, value)| (name, SecretText(value))).collect();
+        principals.sort_by(|a, b| a.0.cmp(&b.0));
         Environment {
             database_url: text("DATABASE_URL").map(SecretText),
             archive,
+            principals,
             data_home: folder("XDG_DATA_HOME"),
             home: folder("HOME"),
             runtime_dir: folder("XDG_RUNTIME_DIR"),

@@ -3,6 +3,7 @@
 //! In: a TOML file and, for secrets alone, the environment. Out: a [`Config`], or everything that is wrong at once. Nothing else reads
 //! the environment. `docs/configuration.md` is the same tree for people.
 
+mod access;
 mod environment;
 mod print;
 mod read;
@@ -16,6 +17,7 @@ use toml::Value;
 
 use crate::secret::SecretText;
 
+pub use access::{HeldRole, Issuer, IssuerPrincipal, Principal, PrincipalSecret};
 pub use environment::Environment;
 use read::Section;
 pub use value::{Bytes, Span};
@@ -39,6 +41,10 @@ pub struct Config {
     pub throttle: Throttle,
     /// What is told of the running server.
     pub log: Log,
+    /// Who may sign in beside those that are made by command. Default: nobody.
+    pub principals: Vec<Principal>,
+    /// Issuers elsewhere whose tokens are taken. Default: none.
+    pub issuers: Vec<Issuer>,
 }
 
 /// `[listen]`: where the API listens and what it is called.
@@ -157,10 +163,12 @@ pub enum Isolation {
 /// `[limits]`: what may be asked for.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Most clusters of one subscription. Default: 20.
+    /// Most clusters of one subscription in one region. Default: 20.
     ///
     /// Source: the published default quota of Batch AI clusters a region.
     pub clusters: u32,
+    /// Most file servers of one subscription in one region. Default: 20.
+    pub file_servers: u32,
     /// Time between the polite signal and the last one when a job is stopped. Default: 10 s.
     pub stop_grace: Span,
     /// Time that a stopping server has for requests in flight. Default: 15 s.
@@ -275,6 +283,8 @@ impl Config {
             limits: limits(root.section("limits")),
             throttle: throttle(root.section("throttle")),
             log: log(root.section("log")),
+            principals: access::principals(&mut root, environment),
+            issuers: access::issuers(&mut root),
             folders,
         };
         root.end();
@@ -426,6 +436,7 @@ fn limits(mut section: Section<'_>) -> Limits {
     }
     let limits = Limits {
         clusters: section.number("clusters", 20, 0..=100_000),
+        file_servers: section.number("file_servers", 20, 0..=100_000),
         stop_grace: section.span("stop_grace", Span(Duration::from_secs(10))),
         drain: section.span("drain", Span(Duration::from_secs(15))),
         record: section.span("record", Span(Duration::from_secs(90 * 24 * 3600))),

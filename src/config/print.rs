@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use toml::Value;
 
-use super::{Config, Driver, Isolation, LogFormat, Migrations};
+use super::{Config, Driver, HeldRole, Isolation, LogFormat, Migrations, PrincipalSecret, access};
 
 impl Config {
     /// All settings as TOML. Secrets are named in comments and not shown.
@@ -69,6 +69,7 @@ impl Config {
 
         out.section("limits");
         out.value("clusters", i64::from(self.limits.clusters));
+        out.value("file_servers", i64::from(self.limits.file_servers));
         out.value("stop_grace", self.limits.stop_grace.to_string());
         out.value("drain", self.limits.drain.to_string());
         out.value("record", self.limits.record.to_string());
@@ -92,6 +93,36 @@ impl Config {
                 LogFormat::Json => "json",
             },
         );
+        for principal in &self.principals {
+            out.table("principal");
+            out.value("client_id", principal.client_id.as_str());
+            out.value("display_name", principal.display_name.as_str());
+            match &principal.secret {
+                PrincipalSecret::Environment(_) => out.secret(&access::variable(&principal.client_id), true),
+                PrincipalSecret::File(file) => out.value("secret_file", file.to_string_lossy()),
+                PrincipalSecret::Absent => {}
+            }
+            let role = |held: &HeldRole| {
+                let members = [("role", held.role.as_str()), ("scope", held.scope.as_str())];
+                Value::from(
+                    members.map(|(name, value)| (name.to_owned(), Value::from(value))).into_iter().collect::<toml::Table>(),
+                )
+            };
+            out.value("roles", principal.roles.iter().map(role).collect::<Vec<Value>>());
+        }
+        for issuer in &self.issuers {
+            out.table("issuer");
+            out.value("issuer", issuer.issuer.as_str());
+            out.list("audience", issuer.audience.iter().cloned());
+            out.optional("keys", issuer.keys.as_deref());
+            out.optional("authority", issuer.authority.as_ref().map(|path| path.to_string_lossy()));
+            for rule in &issuer.principal {
+                out.table("issuer.principal");
+                let claims = rule.claims.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+                out.value("claims", claims.collect::<toml::Table>());
+                out.value("principal", rule.principal.as_str());
+            }
+        }
         out.0
     }
 }
@@ -102,6 +133,11 @@ impl Printer {
     fn section(&mut self, name: &str) {
         let gap = if self.0.is_empty() { "" } else { "\n" };
         let _ = writeln!(self.0, "{gap}[{name}]");
+    }
+
+    /// One table of a list.
+    fn table(&mut self, name: &str) {
+        let _ = writeln!(self.0, "\n[[{name}]]");
     }
 
     fn value(&mut self, key: &str, value: impl Printable) {

@@ -35,6 +35,38 @@ impl<'p> Section<'p> {
         Section { name, table, known: Vec::new(), problems: self.problems }
     }
 
+    /// Each table of a list; none where the file has none.
+    pub(super) fn each<T>(&mut self, key: &'static str, mut read: impl FnMut(Section<'_>) -> T) -> Vec<T> {
+        let name = self.full(key);
+        let tables = match self.take_value(key) {
+            None => Vec::new(),
+            Some(Value::Array(tables)) => tables,
+            Some(_) => {
+                self.problems.push(format!("{name} must be a list of tables: [[{name}]]"));
+                Vec::new()
+            }
+        };
+        let mut found = Vec::new();
+        for (index, table) in tables.into_iter().enumerate() {
+            let name = format!("{name}[{index}]");
+            match table {
+                Value::Table(table) => found.push(read(Section { name, table, known: Vec::new(), problems: self.problems })),
+                _ => self.problems.push(format!("{name} must be a table")),
+            }
+        }
+        found
+    }
+
+    /// A text that must be there.
+    pub(super) fn needed(&mut self, key: &'static str, wanted: &str) -> String {
+        let problems = self.problems.len();
+        let found = self.take(key, String::new(), wanted, text);
+        if found.is_empty() && self.problems.len() == problems {
+            self.problem(key, &format!("is missing: give {wanted}"));
+        }
+        found
+    }
+
     /// A value as `parse` reads it, or `default` where there is none. `wanted` says what it should be.
     pub(super) fn take<T>(&mut self, key: &'static str, default: T, wanted: &str, parse: impl FnOnce(Value) -> Option<T>) -> T {
         let Some(value) = self.take_value(key) else { return default };

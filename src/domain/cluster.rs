@@ -156,6 +156,9 @@ pub struct ClusterStatus {
     /// What went wrong with nodes; empty when nothing is wrong now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<EntityError>,
+    /// The subnet of the file servers that its nodes mount, where the request named none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<String>,
     /// Makes the setup task's output path unique to this cluster.
     pub output_uuid: uuid::Uuid,
     /// Nodes by state. Filled in on reading, from the machines; never stored.

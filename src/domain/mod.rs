@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod container;
 pub mod event;
 pub mod experiment;
+pub mod file_server;
 pub mod framework;
 pub mod group;
 pub mod job;

@@ -32,6 +32,26 @@ pub struct Grant {
     pub scope: String,
 }
 
+/// Who asks for a principal to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Someone who made it by command, or the first start.
+    Command,
+    /// The settings of a server.
+    Settings,
+}
+
+/// A principal with what it may do, for those who run the installation.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Who.
+    pub principal: Principal,
+    /// Who asks for it.
+    pub origin: Origin,
+    /// Names of roles and where they are held.
+    pub roles: Vec<(String, String)>,
+}
+
 /// A built-in role.
 ///
 /// Source: the definitions of Owner, Contributor and Reader in Azure's role-based access control.

@@ -38,6 +38,8 @@ pub struct Live {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provisioning {
+    /// It is being made.
+    Creating,
     /// It exists.
     Succeeded,
     /// It is being deleted; it ends by not being there.
@@ -50,6 +52,7 @@ impl Provisioning {
     /// The state as the store and the 2018-05-01 wire write it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Provisioning::Creating => "creating",
             Provisioning::Succeeded => "succeeded",
             Provisioning::Deleting => "deleting",
             Provisioning::Failed => "failed",
@@ -58,7 +61,9 @@ impl Provisioning {
 
     /// The state that the store wrote, if it is one.
     pub fn find(text: &str) -> Option<Provisioning> {
-        [Provisioning::Succeeded, Provisioning::Deleting, Provisioning::Failed].into_iter().find(|p| p.as_str() == text)
+        [Provisioning::Creating, Provisioning::Succeeded, Provisioning::Deleting, Provisioning::Failed]
+            .into_iter()
+            .find(|p| p.as_str() == text)
     }
 }
 

@@ -210,7 +210,7 @@ impl Driver for Fake {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { name: "fake", isolation: "simulated".into(), share: false }
+        Capabilities { name: "fake", isolation: "simulated".into(), share: false, file_servers: false }
     }
 }
 

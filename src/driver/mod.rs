@@ -59,6 +59,8 @@ pub struct Capabilities {
     pub isolation: String,
     /// Whether its machines see the share at `$AZ_BATCHAI_MOUNT_ROOT/shared`.
     pub share: bool,
+    /// Whether a machine can be a file server.
+    pub file_servers: bool,
 }
 
 /// Why a driver did not do as asked, sorted by what the caller does next. The far end's own words are in `source`.

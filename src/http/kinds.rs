@@ -8,18 +8,20 @@ use axum::http::StatusCode;
 
 use crate::domain::cluster::{Cluster, Scale};
 use crate::domain::experiment::Experiment;
+use crate::domain::file_server::FileServer;
 use crate::domain::group::Group;
 use crate::domain::job::Job;
+use crate::domain::mount::MountVolumes;
 use crate::domain::resource::{Envelope, Provisioning};
 use crate::domain::workspace::Workspace;
 use crate::error::{Error, ErrorCode};
 use crate::http::Parts;
 use crate::http::call::Call;
 use crate::id::ResourceId;
-use crate::service::{NewCluster, NewJob, Put};
+use crate::service::{NewCluster, NewFileServer, NewJob, Put};
 use crate::wire::platform::{GroupParameters, GroupPatch, decode_group, decode_group_patch};
 use crate::wire::v2018_05_01::workspace::WorkspaceCreateParameters;
-use crate::wire::v2018_05_01::{Encode, cluster, job, workspace};
+use crate::wire::v2018_05_01::{Encode, cluster, file_server, job, workspace};
 
 /// What a PUT that made something answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +153,8 @@ impl Write for Cluster {
 
     async fn decode(call: &mut Call) -> Result<NewCluster, Error> {
         let decoded = cluster::decode_create(&call.document().await?)?;
+        let mounts = decoded.spec.node_setup.as_ref().and_then(|setup| setup.mount_volumes.as_ref());
+        check_servers(call, mounts).await?;
         Ok(NewCluster { spec: decoded.spec, secrets: decoded.secrets })
     }
 
@@ -171,6 +175,20 @@ impl Change for Cluster {
     }
 }
 
+impl Write for FileServer {
+    type New = NewFileServer;
+    const MADE: Made = Made::Accepted;
+
+    async fn decode(call: &mut Call) -> Result<NewFileServer, Error> {
+        let decoded = file_server::decode_create(&call.document().await?)?;
+        Ok(NewFileServer { spec: decoded.spec, secrets: decoded.secrets })
+    }
+
+    async fn put(call: &Call, new: NewFileServer) -> Result<Put<FileServer>, Error> {
+        call.parts.service.put_file_server(call.caller()?, call.id()?, new).await
+    }
+}
+
 impl Write for Job {
     type New = NewJob;
     const MADE: Made = Made::Accepted;
@@ -178,6 +196,7 @@ impl Write for Job {
     async fn decode(call: &mut Call) -> Result<NewJob, Error> {
         let decoded = job::decode_create(&call.document().await?)?;
         check_cluster(call, &decoded.spec.cluster).await?;
+        check_servers(call, decoded.spec.mount_volumes.as_ref()).await?;
         Ok(NewJob { spec: decoded.spec, secrets: decoded.secrets })
     }
 
@@ -189,12 +208,25 @@ impl Write for Job {
 /// The cluster of a job is another resource than the one that was authorised: the caller must be allowed to see it too. What a
 /// caller may not see is answered like what does not exist.
 async fn check_cluster(call: &Call, id: &str) -> Result<(), Error> {
-    let cluster = ResourceId::parse(id).map_err(Error::internal)?;
-    let absent = || Error::new(ErrorCode::ClusterNotFound, format!("The specified cluster {} is not found", cluster.name()));
-    if cluster.subscription() != call.subscription()? {
+    check_other(call, id, "Microsoft.BatchAI/workspaces/clusters/read", ErrorCode::ClusterNotFound).await
+}
+
+/// So are the file servers that it mounts.
+async fn check_servers(call: &Call, mounts: Option<&MountVolumes>) -> Result<(), Error> {
+    for mount in mounts.map(MountVolumes::file_servers).unwrap_or_default() {
+        let action = "Microsoft.BatchAI/workspaces/fileservers/read";
+        check_other(call, &mount.file_server, action, ErrorCode::FileServerNotFound).await?;
+    }
+    Ok(())
+}
+
+async fn check_other(call: &Call, id: &str, action: &str, code: ErrorCode) -> Result<(), Error> {
+    let other = ResourceId::parse(id).map_err(Error::internal)?;
+    let absent = || Error::new(code, format!("The specified {} {} is not found", other.kind().noun(), other.name()));
+    if other.subscription() != call.subscription()? {
         return Err(absent());
     }
-    match call.parts.auth.authorize(call.caller()?, "Microsoft.BatchAI/workspaces/clusters/read", &cluster.key()).await {
+    match call.parts.auth.authorize(call.caller()?, action, &other.key()).await {
         Err(error) if error.code == ErrorCode::AuthorizationFailed => Err(absent()),
         other => other,
     }

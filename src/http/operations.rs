@@ -1,7 +1,7 @@
 //! Long-running operations: the 202 that promises one, and the addresses at which clients ask how far it is.
 //!
-//! An operation is valid in its subscription alone and is authorised like the resource that it is about: to everyone else it does
-//! not exist.
+//! An operation is valid in its subscription alone and is authorised like the resource that it is about: to everyone else but who
+//! asked for a deletion it does not exist.
 
 use axum::http::StatusCode;
 use axum::http::header::ETAG;
@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::domain::cluster::Cluster;
 use crate::domain::experiment::Experiment;
+use crate::domain::file_server::FileServer;
 use crate::domain::job::Job;
 use crate::domain::operation::{Operation, State, Verb};
 use crate::domain::workspace::Workspace;
@@ -102,7 +103,8 @@ async fn read_outcome(call: &Call) -> Result<Seen, Error> {
                 Kind::Experiment => present::one(call, StatusCode::OK, &service.get::<Experiment>(&id).await?).await?,
                 Kind::Cluster => present::one(call, StatusCode::OK, &service.get::<Cluster>(&id).await?).await?,
                 Kind::Job => present::one(call, StatusCode::OK, &service.get::<Job>(&id).await?).await?,
-                Kind::FileServer | Kind::Group => return Err(Error::internal("a group is made at once")),
+                Kind::FileServer => present::one(call, StatusCode::OK, &service.get::<FileServer>(&id).await?).await?,
+                Kind::Group => return Err(Error::internal("a group is made at once")),
             }
         }
     };
@@ -135,7 +137,16 @@ async fn find(call: &Call) -> Result<Operation, Error> {
         other => other?,
     };
     let resource = ResourceId::parse(&operation.resource_path).map_err(Error::internal)?;
-    match call.parts.auth.authorize(call.caller()?, resource.kind().read_action(), &resource.key()).await {
+    let caller = call.caller()?;
+    match call.parts.auth.authorize(caller, resource.kind().read_action(), &resource.key()).await {
+        // A role that hung on what was deleted went with it: whoever asked for that is told of the end nevertheless.
+        Err(error)
+            if error.code == ErrorCode::AuthorizationFailed
+                && operation.verb == Verb::Delete
+                && operation.caller == caller.principal =>
+        {
+            Ok(operation)
+        }
         Err(error) if error.code == ErrorCode::AuthorizationFailed => Err(absent()),
         other => other.map(|()| operation),
     }

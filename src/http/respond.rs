@@ -161,7 +161,8 @@ pub(crate) fn status_of(code: ErrorCode) -> StatusCode {
         | RoleAssignmentExists
         | RoleDefinitionWithSameNameExists
         | Conflict
-        | ClusterQuotaReached => StatusCode::CONFLICT,
+        | ClusterQuotaReached
+        | FileServerQuotaReached => StatusCode::CONFLICT,
         PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 
 use crate::domain::cluster::Cluster;
 use crate::domain::experiment::Experiment;
+use crate::domain::file_server::FileServer;
 use crate::domain::group::Group;
 use crate::domain::job::Job;
 use crate::domain::workspace::Workspace;
@@ -95,6 +96,7 @@ const SCOPE: Access = Access::Scope;
 const GROUP: Access = Access::Resource(Kind::Group);
 const WS: Access = Access::Resource(Kind::Workspace);
 const CLUSTER: Access = Access::Resource(Kind::Cluster);
+const FILE_SERVER: Access = Access::Resource(Kind::FileServer);
 const EXP: Access = Access::Resource(Kind::Experiment);
 const JOB: Access = Access::Resource(Kind::Job);
 const OP: Access = Access::Operation;
@@ -133,6 +135,10 @@ pub(crate) static ROUTES: &[Route] = &[
     route(POST, "{WS}/clusters/{clusterName}/listRemoteLoginInformation", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/remoteLoginInformation/action", "Clusters_ListRemoteLoginInformation", |c| Box::pin(actions::login::of_cluster(c))),
     route(GET, "{WS}/clusters/{clusterName}/listRemoteLoginInformation", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/remoteLoginInformation/action", "Clusters_ListRemoteLoginInformationNext", |c| Box::pin(actions::login::of_cluster(c))),
     route(GET, "{WS}/clusters", WS, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_ListByWorkspace", |c| Box::pin(verbs::list::<Cluster>(c))),
+    route(PUT, "{WS}/fileServers/{fileServerName}", FILE_SERVER, "Microsoft.BatchAI/workspaces/fileservers/write", "FileServers_Create", |c| Box::pin(verbs::put::<FileServer>(c))),
+    route(DELETE, "{WS}/fileServers/{fileServerName}", FILE_SERVER, "Microsoft.BatchAI/workspaces/fileservers/delete", "FileServers_Delete", |c| Box::pin(verbs::delete::<FileServer>(c))),
+    route(GET, "{WS}/fileServers/{fileServerName}", FILE_SERVER, "Microsoft.BatchAI/workspaces/fileservers/read", "FileServers_Get", |c| Box::pin(verbs::get::<FileServer>(c))),
+    route(GET, "{WS}/fileServers", WS, "Microsoft.BatchAI/workspaces/fileservers/read", "FileServers_ListByWorkspace", |c| Box::pin(verbs::list::<FileServer>(c))),
 
     // Our own version alone
     own("{S}{P}/events", SUB, "Events_Follow", |c| Box::pin(events::follow(c))),
@@ -157,6 +163,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route(GET, "{RG}/resources", GROUP, "Microsoft.Resources/subscriptions/resourceGroups/resources/read", "Resources_ListByResourceGroup", |c| Box::pin(platform::resources::list(c))),
     route(HEAD, "{WS}", WS, "Microsoft.BatchAI/workspaces/read", "Workspaces_CheckExistence", |c| Box::pin(verbs::exists::<Workspace>(c))),
     route(HEAD, "{WS}/clusters/{clusterName}", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_CheckExistence", |c| Box::pin(verbs::exists::<Cluster>(c))),
+    route(HEAD, "{WS}/fileServers/{fileServerName}", FILE_SERVER, "Microsoft.BatchAI/workspaces/fileservers/read", "FileServers_CheckExistence", |c| Box::pin(verbs::exists::<FileServer>(c))),
     route(HEAD, "{EXP}", EXP, "Microsoft.BatchAI/workspaces/experiments/read", "Experiments_CheckExistence", |c| Box::pin(verbs::exists::<Experiment>(c))),
     route(HEAD, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_CheckExistence", |c| Box::pin(verbs::exists::<Job>(c))),
     route(GET, "{S}/tagNames", SUB, "Microsoft.Resources/subscriptions/tagNames/read", "Tags_List", |c| Box::pin(platform::tags::names(c))),

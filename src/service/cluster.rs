@@ -1,7 +1,8 @@
 //! Clusters.
 
 use super::activity::{carried_out, is_recorded};
-use super::create::{Making, Wanted};
+use super::create::{Begun, Making, Wanted};
+use super::file_server::{full, name_alike};
 use super::missing::deleting;
 use super::operation::asked_by;
 use super::workspace::came_and_went;
@@ -11,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::domain::cluster::{Allocation, Cluster, ClusterSpec, ClusterStatus, NodeCounts, Scale};
 use crate::domain::resource::Envelope;
 use crate::error::{Error, ErrorCode, Violation, Violations};
-use crate::id::ResourceId;
+use crate::id::{ResourceId, ResourceUid};
 use crate::store::Document;
 use crate::store::resource::{self, Change, Patched};
 use crate::wake::Topic;
@@ -41,13 +42,19 @@ impl Service {
         if let Some(found) = resource::find::<Cluster>(self.pool(), &id.key()).await? {
             return self.put_existing_cluster(caller, id, found, &new.spec).await;
         }
-        self.admit_size(&new.spec)?;
+        self.admit_size(&new.spec.vm_size, "Cluster", is_for_clusters)?;
+        let mut spec = new.spec.clone();
+        let mounts = spec.node_setup.as_mut().and_then(|setup| setup.mount_volumes.as_mut());
+        let servers = self.admit_servers(id, mounts, "properties.nodeSetup.mountVolumes").await?;
+        let subnet = if spec.subnet.is_none() { servers.first().map(|server| server.subnet.clone()) } else { None };
+        let servers: Vec<ResourceUid> = servers.into_iter().map(|server| server.uid).collect();
         let at = self.now();
         let target = new.spec.scale.first_target();
         let status = ClusterStatus {
             allocation: if target == 0 { Allocation::Steady } else { Allocation::Resizing },
             allocation_changed_at: at,
             errors: Vec::new(),
+            subnet,
             output_uuid: uuid::Uuid::new_v4(),
             nodes: NodeCounts::default(),
         };
@@ -56,21 +63,17 @@ impl Service {
             id,
             location: None,
             tags: None,
-            spec: new.spec.clone(),
+            spec,
             status,
             secrets: &new.secrets,
+            servers: &servers,
+            begun: Begun::Done,
             most: Some(most),
             at,
         };
         match self.make(caller, wanted).await? {
             Making::Made(envelope, operation) => Ok(Put::Created(*envelope, operation)),
-            Making::Full(count) => Err(Error::new(
-                ErrorCode::ClusterQuotaReached,
-                format!(
-                    "Operation results in exceeding quota limits of Microsoft.BatchAI/clusters. Maximum allowed: {most}, Current in \
-                     use: {count}. Please contact support to increase the quota for resource type Microsoft.BatchAI/clusters"
-                ),
-            )),
+            Making::Full(count) => Err(full(ErrorCode::ClusterQuotaReached, "clusters", most, count)),
             Making::Refused => {
                 let found = self.existing::<Cluster>(id).await?;
                 self.put_existing_cluster(caller, id, found, &new.spec).await
@@ -88,7 +91,7 @@ impl Service {
         if found.provisioning == crate::domain::resource::Provisioning::Deleting {
             return Err(deleting(id));
         }
-        let same = ClusterSpec { scale: found.spec.scale, ..spec.clone() } == found.spec;
+        let same = ClusterSpec { scale: found.spec.scale, ..named_alike(spec, &found.spec) } == found.spec;
         if !same {
             return Err(Error::new(
                 ErrorCode::Conflict,
@@ -102,22 +105,23 @@ impl Service {
         Ok(Put::Existing(self.patch_cluster(caller, id, spec.scale).await?))
     }
 
-    fn admit_size(&self, spec: &ClusterSpec) -> Result<(), Error> {
-        if self.inner.sizes.iter().any(|size| size.name == spec.vm_size) {
+    /// Checks that there are machines of a size; `is_for` says which sizes may be asked for, `noun` who asks.
+    pub(super) fn admit_size(&self, vm_size: &str, noun: &str, is_for: fn(&str) -> bool) -> Result<(), Error> {
+        let offered = || self.inner.sizes.iter().map(|size| size.name.as_str()).filter(|name| is_for(name));
+        if offered().any(|name| name == vm_size) {
             return Ok(());
         }
         let mut found = Violations::new();
         found.invalid(
             "properties.vmSize",
             format!(
-                "The specified value {} for property Cluster.Properties.VMSize is not a supported VM size. See additional details for \
-                 supported VM sizes.",
-                spec.vm_size
+                "The specified value {vm_size} for property {noun}.Properties.VMSize is not a supported VM size. See additional details \
+                 for supported VM sizes."
             ),
         );
         let mut refused = found.into_result();
         if let Err(error) = &mut refused {
-            let names: Vec<_> = self.inner.sizes.iter().map(|size| size.name.as_str()).collect();
+            let names: Vec<&str> = offered().collect();
             error.details.push(Violation { code: ErrorCode::SupportedVMSizes, target: String::new(), message: names.join(",") });
         }
         refused
@@ -148,6 +152,42 @@ impl Service {
                 Some(error) => Err(error),
                 None => Err(came_and_went(id)),
             },
+        }
+    }
+}
+
+/// Whether clusters may have machines of a size: those with premium storage are for file servers.
+///
+/// Source: `vmSize`, openapi 2018-05-01, which names the series; recorded refusals, which had `Standard_D2s_v3` too.
+fn is_for_clusters(vm_size: &str) -> bool {
+    let is_d_or_e_with_premium = |name: &str| ["D", "E"].iter().any(|letter| name.starts_with(letter)) && name.ends_with("S_V3");
+    vm_size != "STANDARD_A0"
+        && vm_size
+            .strip_prefix("STANDARD_")
+            .is_none_or(|name| !name.starts_with("DS") && !name.starts_with("GS") && !is_d_or_e_with_premium(name))
+}
+
+/// A spec of a request whose mounts name file servers as the stored one does, where they are the same.
+fn named_alike(spec: &ClusterSpec, stored: &ClusterSpec) -> ClusterSpec {
+    let mut spec = spec.clone();
+    let stored = stored.node_setup.as_ref().and_then(|setup| setup.mount_volumes.as_ref());
+    if let (Some(mounts), Some(stored)) = (spec.node_setup.as_mut().and_then(|setup| setup.mount_volumes.as_mut()), stored) {
+        name_alike(mounts, stored);
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_with_premium_storage_are_not_for_clusters() {
+        for refused in ["STANDARD_DS1", "STANDARD_DS13_V2", "STANDARD_GS5", "STANDARD_D2S_V3", "STANDARD_A0"] {
+            assert!(!is_for_clusters(refused), "{refused}");
+        }
+        for taken in ["LOCAL", "STANDARD_D1", "STANDARD_D2_V2", "STANDARD_NC6S_V3", "STANDARD_G1"] {
+            assert!(is_for_clusters(taken), "{taken}");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Put, Service};
 use crate::auth::Caller;
 use crate::clock::Timestamp;
 use crate::domain::operation::{Operation, State, Verb};
-use crate::domain::resource::{Envelope, Provisioning, Resource};
+use crate::domain::resource::{EntityError, Envelope, Provisioning, Resource};
 use crate::error::Error;
 use crate::id::{ResourceId, ResourceUid};
 use crate::secret::SecretText;
@@ -24,9 +24,22 @@ pub(super) struct Wanted<'a, K: Resource> {
     pub(super) spec: K::Spec,
     pub(super) status: K::Status,
     pub(super) secrets: &'a BTreeMap<String, SecretText>,
-    /// Most resources of the kind in the subscription, where that is limited.
+    /// File servers that it mounts.
+    pub(super) servers: &'a [ResourceUid],
+    pub(super) begun: Begun,
+    /// Most resources of the kind in the subscription and region, where that is limited.
     pub(super) most: Option<u32>,
     pub(super) at: Timestamp,
+}
+
+/// How far the making is with the commit.
+pub(super) enum Begun {
+    /// Done.
+    Done,
+    /// Others do it.
+    Promised,
+    /// It cannot be done, for this reason.
+    Failed(EntityError),
 }
 
 /// What became of it.
@@ -52,12 +65,17 @@ impl<K: Resource> Making<K> {
 impl Service {
     /// Makes a resource in one commit, with its sealed secrets, its operation and its event.
     ///
-    /// Nothing of the making is left to do afterwards, so the operation has succeeded with the commit: clients see that on their
+    /// Where nothing of the making is left to do afterwards, the operation has succeeded with the commit: clients see that on their
     /// first poll. Source: recorded 2018-05-01 answers, where a cluster's operation ended before any node existed.
     pub(super) async fn make<K: Resource>(&self, caller: &Caller, wanted: Wanted<'_, K>) -> Result<Making<K>, Error> {
-        let Wanted { id, location, tags, spec, status, secrets, most, at } = wanted;
+        let Wanted { id, location, tags, spec, status, secrets, servers, begun, most, at } = wanted;
         let uid = ResourceUid(uuid::Uuid::now_v7());
-        let mut operation = begin(caller, id, uid, Verb::Create, State::Succeeded, at);
+        let (provisioning, state, error) = match begun {
+            Begun::Done => (Provisioning::Succeeded, State::Succeeded, None),
+            Begun::Promised => (Provisioning::Creating, State::Running, None),
+            Begun::Failed(error) => (Provisioning::Failed, State::Failed, Some(error)),
+        };
+        let mut operation = Operation { error, ..begin(caller, id, uid, Verb::Create, state, at) };
         let secrets = self.seal(uid, secrets)?;
         let why = asked_by(caller);
         let new = New {
@@ -68,13 +86,15 @@ impl Service {
             spec: Document::of(&spec)?,
             status: Document::of(&status)?,
             secrets: &secrets,
+            provisioning,
+            servers,
             operation: &operation,
             at,
             why: &why,
             activity: carried_out(caller, at, status_of_making(id), Some(&operation)),
         };
         let written = match most {
-            Some(most) => match resource::create_cluster(self.pool(), &new, most).await {
+            Some(most) => match resource::create_limited(self.pool(), &new, most).await {
                 Ok(Err(count)) => return Ok(Making::Full(count)),
                 Ok(Ok(created)) => Ok(created),
                 Err(error) => Err(error),
@@ -112,7 +132,7 @@ impl Service {
             tags,
             spec,
             status,
-            provisioning: Provisioning::Succeeded,
+            provisioning,
             provisioned_at: at,
             created_at: at,
             updated_at: at,

@@ -18,8 +18,11 @@ impl Service {
     /// where the resource (or a parent of it) did not exist.
     ///
     /// # Errors
-    /// `ServiceUnavailable`.
+    /// `Conflict` for a file server that is mounted; `ServiceUnavailable`.
     pub async fn delete(&self, caller: &Caller, id: &ResourceId) -> Result<Option<Operation>, Error> {
+        if id.kind() == Kind::FileServer {
+            self.check_unused(id).await?;
+        }
         let at = self.now();
         let operation = begin(caller, id, ResourceUid(uuid::Uuid::nil()), Verb::Delete, State::Running, at);
         let (key, why) = (id.key(), asked_by(caller));

@@ -1,6 +1,7 @@
 //! Jobs.
 
 use super::activity::{carried_out, is_recorded, status_of_making};
+use super::file_server::name_alike;
 use super::missing::{absent, deleting};
 use super::operation::{asked_by, begin};
 use super::submit::Outcome;
@@ -25,7 +26,15 @@ impl Service {
     pub async fn put_job(&self, caller: &Caller, id: &ResourceId, new: NewJob) -> Result<Put<Job>, Error> {
         let at = self.now();
         let cluster = cluster_of(id, &new.spec)?;
-        let spec = JobSpec { cluster: cluster.path(), ..new.spec };
+        let mut spec = JobSpec { cluster: cluster.path(), ..new.spec };
+        let servers = match self.admit_servers(id, spec.mount_volumes.as_mut(), "properties.mountVolumes").await {
+            Ok(servers) => servers,
+            // One that exists is not admitted again: its file servers may be gone.
+            Err(error) => match resource::find::<Job>(self.pool(), &id.key()).await? {
+                Some(_) => return self.put_existing_job(id, &cluster, spec).await,
+                None => return Err(error),
+            },
+        };
         let uid = ResourceUid(uuid::Uuid::now_v7());
         let status = JobStatus::queued(at);
         let mut operation = begin(caller, id, uid, Verb::Create, State::Succeeded, at);
@@ -39,6 +48,7 @@ impl Service {
                 secrets: self.seal(uid, &new.secrets)?,
                 rank: spec.priority.rank(),
                 node_count: i32::try_from(spec.node_count).unwrap_or(i32::MAX),
+                servers: servers.into_iter().map(|server| server.uid).collect(),
                 operation: operation.clone(),
                 why: asked_by(caller),
                 activity: carried_out(caller, at, status_of_making(id), Some(&operation)),
@@ -80,7 +90,7 @@ impl Service {
         Ok(Put::Created(envelope, Box::new(operation)))
     }
 
-    async fn put_existing_job(&self, id: &ResourceId, cluster: &ResourceId, spec: JobSpec) -> Result<Put<Job>, Error> {
+    async fn put_existing_job(&self, id: &ResourceId, cluster: &ResourceId, mut spec: JobSpec) -> Result<Put<Job>, Error> {
         let Some(found) = resource::find::<Job>(self.pool(), &id.key()).await? else {
             let parent = id.parent().unwrap_or_else(|| id.clone());
             let obstacle = match self.find_obstacle(&parent).await? {
@@ -95,6 +105,9 @@ impl Service {
         };
         if found.provisioning == Provisioning::Deleting {
             return Err(deleting(id));
+        }
+        if let (Some(mounts), Some(stored)) = (spec.mount_volumes.as_mut(), &found.spec.mount_volumes) {
+            name_alike(mounts, stored);
         }
         let same_cluster = found.spec.cluster.eq_ignore_ascii_case(&spec.cluster);
         if !same_cluster || found.spec != (JobSpec { cluster: found.spec.cluster.clone(), ..spec }) {

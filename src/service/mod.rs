@@ -11,6 +11,7 @@ mod changes;
 mod cluster;
 mod create;
 mod delete;
+mod file_server;
 mod follow;
 mod group;
 mod job;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::cluster::ClusterSpec;
+use crate::domain::file_server::FileServerSpec;
 use crate::domain::job::JobSpec;
 use crate::domain::machine::Size;
 use crate::domain::operation::Operation;
@@ -79,6 +81,8 @@ pub struct Parts {
     pub output: Arc<dyn OutputStore>,
     /// VM sizes that a cluster may have: those of the driver.
     pub sizes: Vec<Size>,
+    /// Whether the driver can hold file servers.
+    pub file_servers: bool,
     /// Mount points below `AZ_BATCHAI_MOUNT_ROOT` whose files the server reads by itself.
     pub shares: Vec<String>,
     /// What may be asked for.
@@ -88,8 +92,10 @@ pub struct Parts {
 /// What may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most clusters of one subscription.
+    /// Most clusters of one subscription in one region.
     pub clusters: u32,
+    /// Most file servers of one subscription in one region.
+    pub file_servers: u32,
     /// Time between the polite signal and the last one when a job is stopped.
     pub stop_grace: Duration,
     /// How long the record of what was asked for is kept.
@@ -105,6 +111,7 @@ struct Inner {
     sealer: Sealer,
     signer: Signer,
     sizes: Vec<Size>,
+    file_servers: bool,
     shares: Vec<String>,
     limits: Limits,
     subscriptions: Cache<SubscriptionId, Arc<Subscription>>,
@@ -152,6 +159,15 @@ pub struct NewJob {
     /// What is asked for. `cluster` holds the id as sent; admission makes it canonical.
     pub spec: JobSpec,
     /// Values to seal: `secrets.{name}`.
+    pub secrets: BTreeMap<String, SecretText>,
+}
+
+/// A file server as a request describes it.
+#[derive(Clone, Debug)]
+pub struct NewFileServer {
+    /// What is asked for.
+    pub spec: FileServerSpec,
+    /// Values to seal: `user_account.password`.
     pub secrets: BTreeMap<String, SecretText>,
 }
 
@@ -247,7 +263,7 @@ pub trait OutputStore: Send + Sync {
 impl Service {
     /// The use cases over these parts.
     pub fn new(parts: Parts) -> Service {
-        let Parts { store, clock, wake, sealer, signer, output, sizes, shares, limits } = parts;
+        let Parts { store, clock, wake, sealer, signer, output, sizes, file_servers, shares, limits } = parts;
         let inner = Inner {
             server: uuid::Uuid::new_v4(),
             store,
@@ -256,6 +272,7 @@ impl Service {
             sealer,
             signer,
             sizes,
+            file_servers,
             shares,
             limits,
             subscriptions: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::activity::{carried_out, is_recorded};
-use super::create::Wanted;
+use super::create::{Begun, Wanted};
 use super::missing::deleting;
 use super::operation::asked_by;
 use super::{Put, Service};
@@ -36,6 +36,8 @@ impl Service {
             spec: WorkspaceSpec {},
             status: NoStatus {},
             secrets: &BTreeMap::new(),
+            servers: &[],
+            begun: Begun::Done,
             most: None,
             at: self.now(),
         };
@@ -92,6 +94,8 @@ impl Service {
             spec: ExperimentSpec {},
             status: NoStatus {},
             secrets: &BTreeMap::new(),
+            servers: &[],
+            begun: Begun::Done,
             most: None,
             at: self.now(),
         };

@@ -3,7 +3,7 @@
 use sqlx::types::Json;
 
 use crate::clock::Timestamp;
-use crate::domain::principal::{Grant, InstallationIds, Principal, Role};
+use crate::domain::principal::{Grant, InstallationIds, Listed, Origin, Principal, Role};
 use crate::domain::role::Held;
 use crate::id::{PrincipalId, SubscriptionId, TenantId};
 use crate::store::{Document, Store, StoreError, role};
@@ -77,10 +77,126 @@ impl Store {
     ///
     /// # Errors
     /// `Constraint` (`principal_client_id_key`) where the name is taken; `Unavailable`.
-    pub async fn create_principal(&self, new: &Principal, secret_hash: &str, grants: &[Grant]) -> Result<(), StoreError> {
+    pub async fn create_principal(
+        &self,
+        new: &Principal,
+        secret_hash: &str,
+        grants: &[Grant],
+        origin: Origin,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.pool().begin().await?;
-        insert_principal(&mut transaction, new, secret_hash, grants).await?;
+        insert_principal(&mut transaction, new, secret_hash, grants, origin).await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// All principals of a directory with the names of their roles, by client id.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Unreadable`.
+    pub async fn list_principals(&self, tenant: TenantId) -> Result<Vec<Listed>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select p.id, p.client_id, p.display_name, p.valid_after, p.created_at, p.configured, r.role as "role?",
+                r.scope as "scope?", r.scope_path as "scope_path?", r.definition_id as "definition_id?", d.name as "name?",
+                d.permissions as "permissions?: Document"
+            from batchyard.principal p
+            left join batchyard.role_assignment r on r.principal_id = p.id
+            left join batchyard.role_definition d on d.id = r.definition_id and d.tenant_id = p.tenant_id
+            where p.tenant_id = $1
+            order by p.client_id, r.scope, r.definition_id"#,
+            tenant.0,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut listed: Vec<Listed> = Vec::new();
+        for row in rows {
+            if listed.last().is_none_or(|last| last.principal.id.0 != row.id) {
+                let principal = Principal {
+                    id: PrincipalId(row.id),
+                    tenant,
+                    client_id: row.client_id,
+                    display_name: row.display_name,
+                    valid_after: row.valid_after,
+                    created_at: row.created_at,
+                };
+                let origin = if row.configured { Origin::Settings } else { Origin::Command };
+                listed.push(Listed { principal, origin, roles: Vec::new() });
+            }
+            if let (Some(scope), Some(last)) = (row.scope, listed.last_mut()) {
+                let path = row.scope_path.unwrap_or_else(|| scope.clone());
+                let held = role::held(row.definition_id, row.role.as_deref(), row.name, row.permissions, scope)?;
+                last.roles.extend(held.map(|held| (held.name, path)));
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Removes a principal with its roles. Answers whether there was one.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn delete_principal(&self, id: PrincipalId) -> Result<bool, StoreError> {
+        let done = sqlx::query!("delete from batchyard.principal where id = $1", id.0).execute(self.pool()).await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Gives a principal of the settings the name and the roles that they say, in one transaction. A role that a user granted stays.
+    /// Answers whether it is one of the settings.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn configure_principal(
+        &self,
+        id: PrincipalId,
+        display_name: &str,
+        grants: &[Grant],
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool().begin().await?;
+        let found = sqlx::query!(
+            "update batchyard.principal
+            set display_name = $2
+            where id = $1 and configured",
+            id.0,
+            display_name,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if found.rows_affected() == 0 {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        let definitions: Vec<uuid::Uuid> = grants.iter().map(|grant| grant.role.id()).collect();
+        let scopes: Vec<String> = grants.iter().map(|grant| grant.scope.clone()).collect();
+        sqlx::query!(
+            "delete from batchyard.role_assignment
+            where principal_id = $1 and created_by is null
+                and (definition_id, scope) not in (select d, s from unnest($2::uuid[], $3::text[]) as t (d, s))",
+            id.0,
+            &definitions,
+            &scopes,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        insert_grants(&mut transaction, id, grants, now).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Removes the principals of the settings that are not among `kept`. Answers their client ids.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn delete_unconfigured(&self, tenant: TenantId, kept: &[String]) -> Result<Vec<String>, StoreError> {
+        let removed = sqlx::query_scalar!(
+            "delete from batchyard.principal
+            where tenant_id = $1 and configured and client_id <> all ($2)
+            returning client_id",
+            tenant.0,
+            kept,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(removed)
     }
 
     /// Gives a principal another secret and refuses its tokens issued before `valid_after`. Answers whether there is one.
@@ -177,7 +293,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         let scope = format!("/subscriptions/{}", ids.subscription);
-        insert_principal(&mut transaction, owner, secret_hash, &[Grant { role: Role::Owner, scope }]).await?;
+        insert_principal(&mut transaction, owner, secret_hash, &[Grant { role: Role::Owner, scope }], Origin::Command).await?;
         transaction.commit().await?;
         Ok(ids.clone())
     }
@@ -196,10 +312,11 @@ async fn insert_principal(
     new: &Principal,
     secret_hash: &str,
     grants: &[Grant],
+    origin: Origin,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into batchyard.principal (id, tenant_id, client_id, display_name, secret_hash, valid_after, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7)",
+        "insert into batchyard.principal (id, tenant_id, client_id, display_name, secret_hash, valid_after, created_at, configured)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)",
         new.id.0,
         new.tenant.0,
         new.client_id,
@@ -207,9 +324,20 @@ async fn insert_principal(
         secret_hash,
         new.valid_after,
         new.created_at,
+        origin == Origin::Settings,
     )
     .execute(&mut *connection)
     .await?;
+    insert_grants(connection, new.id, grants, new.created_at).await
+}
+
+/// Gives a principal roles; those that it holds already stay as they are.
+async fn insert_grants(
+    connection: &mut sqlx::PgConnection,
+    id: PrincipalId,
+    grants: &[Grant],
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let ids: Vec<uuid::Uuid> = grants.iter().map(|_| uuid::Uuid::now_v7()).collect();
     let roles: Vec<String> = grants.iter().map(|grant| grant.role.as_str().to_owned()).collect();
     let definitions: Vec<uuid::Uuid> = grants.iter().map(|grant| grant.role.id()).collect();
@@ -219,13 +347,14 @@ async fn insert_principal(
         "insert into batchyard.role_assignment (id, principal_id, role, definition_id, scope, scope_path, resource_uid, created_at)
         select t.id, $2, t.role, t.definition, t.scope, r.path, r.uid, $6
         from unnest($1::uuid[], $3::text[], $4::uuid[], $5::text[]) as t (id, role, definition, scope)
-        left join batchyard.resource r on r.key = t.scope",
+        left join batchyard.resource r on r.key = t.scope
+        on conflict do nothing",
         &ids,
-        new.id.0,
+        id.0,
         &roles,
         &definitions,
         &scopes,
-        new.created_at,
+        now,
     )
     .execute(&mut *connection)
     .await?;

@@ -165,26 +165,35 @@ impl<'v> Fields<'v> {
 
     /// A list of texts, each of at most `limit` bytes.
     pub fn list_of_texts(&self, name: &str, limit: usize, found: &mut Violations) -> Option<Vec<&'v str>> {
+        let texts = self.strings(name, MAX_ENTRIES, found)?;
+        let fits = |(path, text): (String, &'v str)| {
+            if text.len() > limit {
+                found.invalid(&path, format!("The property '{path}' is longer than {limit} bytes. Shorten it."));
+            }
+            (text.len() <= limit).then_some(text)
+        };
+        Some(texts.into_iter().filter_map(fits).collect())
+    }
+
+    /// A list of at most `most` texts, each with its path. Entries that are none are violations and left out.
+    pub fn strings(&self, name: &str, most: usize, found: &mut Violations) -> Option<Vec<(String, &'v str)>> {
         let path = self.path_of(name);
         let entries = match self.get(name)? {
-            Value::Array(entries) if entries.len() <= MAX_ENTRIES => entries,
-            Value::Array(_) => {
-                found.invalid(&path, format!("The property '{path}' has more than {MAX_ENTRIES} entries."));
-                return None;
-            }
+            Value::Array(entries) => entries,
             other => {
                 self.mistyped(name, "a list", other, found);
                 return None;
             }
         };
+        if entries.len() > most {
+            found.invalid(&path, format!("The property '{path}' has more than {most} entries."));
+            return None;
+        }
         let mut texts = Vec::with_capacity(entries.len());
         for (index, entry) in entries.iter().enumerate() {
             let path = format!("{path}[{index}]");
             match entry {
-                Value::String(text) if text.len() <= limit => texts.push(text.as_str()),
-                Value::String(_) => {
-                    found.invalid(&path, format!("The property '{path}' is longer than {limit} bytes. Shorten it."))
-                }
+                Value::String(text) => texts.push((path, text.as_str())),
                 other => found.invalid(&path, format!("The property '{path}' must be a string, not {}.", kind(other))),
             }
         }

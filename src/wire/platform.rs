@@ -224,6 +224,7 @@ impl Encode for Group {
                     Provisioning::Succeeded => "Succeeded",
                     Provisioning::Deleting => "Deleting",
                     Provisioning::Failed => "Failed",
+                    Provisioning::Creating => "Creating",
                 },
             },
         }

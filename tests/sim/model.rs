@@ -539,6 +539,7 @@ impl Model {
             allocation: if target == 0 { Allocation::Steady } else { Allocation::Resizing },
             allocation_changed_at: at,
             errors: Vec::new(),
+            subnet: None,
             output_uuid: uid.0,
             nodes: NodeCounts::default(),
         };

@@ -34,14 +34,15 @@ impl Drop for Folder {
     }
 }
 
-struct World {
+/// An installation in a database of its own.
+pub(crate) struct World {
     url: String,
     folder: Folder,
-    store: Store,
-    clock: Arc<ManualClock>,
-    keys: Keys,
-    installation: Installation,
-    auth: Auth,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) keys: Keys,
+    pub(crate) installation: Installation,
+    pub(crate) auth: Auth,
 }
 
 async fn store(url: &str) -> Store {
@@ -55,7 +56,8 @@ fn keys(folder: &Path) -> Keys {
     Keys::load_or_create(folder.join("keys")).expect("makes keys")
 }
 
-async fn world() -> World {
+/// A new installation whose clock moves by hand.
+pub(crate) async fn world() -> World {
     let url = empty_database().await;
     let store = store(&url).await;
     let folder = Folder::new();
@@ -77,7 +79,7 @@ impl World {
         self.installation.client_secret.as_ref().expect("is known").0.clone()
     }
 
-    fn request(&self, fields: &[(&str, &str)]) -> TokenRequest {
+    pub(crate) fn request(&self, fields: &[(&str, &str)]) -> TokenRequest {
         let mut form: BTreeMap<String, String> = BTreeMap::from([
             ("grant_type".into(), "client_credentials".into()),
             ("client_id".into(), self.installation.client_id.clone()),
@@ -89,7 +91,7 @@ impl World {
         TokenRequest { tenant: self.installation.tenant.to_string(), form, peer: IpAddr::from([127, 0, 0, 1]) }
     }
 
-    async fn token(&self, request: TokenRequest) -> String {
+    pub(crate) async fn token(&self, request: TokenRequest) -> String {
         let answer = self.auth.token(request).await.expect("issues");
         answer["access_token"].as_str().expect("text").to_owned()
     }
@@ -98,7 +100,7 @@ impl World {
         self.auth.authenticate(Some(&format!("Bearer {token}"))).await
     }
 
-    fn key(&self, below: &str) -> String {
+    pub(crate) fn key(&self, below: &str) -> String {
         format!("/subscriptions/{}{below}", self.installation.subscription)
     }
 

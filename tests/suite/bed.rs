@@ -265,7 +265,13 @@ pub(crate) fn service(store: Store, clock: Arc<dyn Clock>, wake: Wake) -> Servic
         output: Arc::new(NoOutput),
         sizes: vec![size()],
         shares: vec!["shared".into()],
-        limits: Limits { clusters: 2, stop_grace: Duration::from_secs(10), record_for: Duration::from_secs(90 * 86_400) },
+        file_servers: true,
+        limits: Limits {
+            clusters: 2,
+            file_servers: 2,
+            stop_grace: Duration::from_secs(10),
+            record_for: Duration::from_secs(90 * 86_400),
+        },
     });
     service.run_submissions(&Tasks::new());
     service

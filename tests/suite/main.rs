@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+mod access;
 mod agent;
 mod agents;
 mod auth;
@@ -12,8 +13,10 @@ mod contract;
 mod e2e;
 mod edge;
 mod embedded;
+mod file_servers;
 mod files;
 mod harness;
+mod issuer;
 mod layering;
 mod node;
 #[path = "../support/postgres.rs"]

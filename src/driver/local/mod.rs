@@ -152,7 +152,12 @@ impl Driver for LocalDriver {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { name: "local", isolation: self.host.isolation.as_str().to_owned(), share: self.host.share.is_some() }
+        Capabilities {
+            name: "local",
+            isolation: self.host.isolation.as_str().to_owned(),
+            share: self.host.share.is_some(),
+            file_servers: false,
+        }
     }
 }
 

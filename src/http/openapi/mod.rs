@@ -255,6 +255,7 @@ mod tests {
         check(schemas, "Workspace", &samples::workspace());
         check(schemas, "Experiment", &samples::experiment());
         check(schemas, "Cluster", &samples::cluster());
+        check(schemas, "FileServer", &samples::file_server());
         check(schemas, "Job", &samples::job());
     }
 

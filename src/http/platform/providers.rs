@@ -26,6 +26,7 @@ const BATCHAI_TYPES: &[(&str, &[&str])] = &[
     ("events", OWN_VERSIONS),
     ("workspaces", BATCHAI_VERSIONS),
     ("workspaces/clusters", BATCHAI_VERSIONS),
+    ("workspaces/fileservers", BATCHAI_VERSIONS),
     ("workspaces/experiments", BATCHAI_VERSIONS),
     ("workspaces/experiments/jobs", BATCHAI_VERSIONS),
 ];

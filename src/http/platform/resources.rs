@@ -235,6 +235,7 @@ fn body<K: Resource>(one: &Envelope<K>, expand: &[&str]) -> Value {
                     Provisioning::Succeeded => "Succeeded",
                     Provisioning::Deleting => "Deleting",
                     Provisioning::Failed => "Failed",
+                    Provisioning::Creating => "Creating",
                 }),
             };
             members.insert((*word).to_owned(), value);

@@ -85,6 +85,7 @@ pub(super) fn cluster(target: u32) -> Scene {
             allocation: Allocation::Steady,
             allocation_changed_at: ago(500),
             errors: Vec::new(),
+            subnet: None,
             output_uuid: Uuid::nil(),
             nodes: NodeCounts::default(),
         },

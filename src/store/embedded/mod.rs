@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -71,6 +71,12 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 const STOP: &[(Signal, Duration)] =
     &[(Signal::INT, Duration::from_secs(25)), (Signal::QUIT, Duration::from_secs(5)), (Signal::KILL, Duration::from_secs(5))];
 
+/// The URL of a private Postgres whose socket is in this folder, whoever runs it.
+pub fn url(socket: &Path) -> String {
+    let host = percent_encoding::percent_encode(socket.as_os_str().as_encoded_bytes(), percent_encoding::NON_ALPHANUMERIC);
+    format!("postgres://{NAME}@localhost/{NAME}?host={host}")
+}
+
 /// A running private Postgres.
 #[derive(Debug)]
 pub struct Embedded {
@@ -111,9 +117,7 @@ impl Embedded {
 
     /// The URL of the database. Holds no secret: the kernel proves who connects.
     pub fn url(&self) -> String {
-        let socket = self.settings.socket.as_os_str().as_encoded_bytes();
-        let host = percent_encoding::percent_encode(socket, percent_encoding::NON_ALPHANUMERIC);
-        format!("postgres://{NAME}@localhost/{NAME}?host={host}")
+        url(&self.settings.socket)
     }
 
     /// The process id of the postmaster, while it runs.

@@ -5,6 +5,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::clock::Timestamp;
 use crate::domain::activity::Activity;
 use crate::domain::operation::Operation;
+use crate::domain::resource::Provisioning;
 use crate::id::{ResourceId, ResourceUid, SubscriptionId};
 use crate::secret::Sealed;
 use crate::store::StoreError;
@@ -26,7 +27,11 @@ pub(crate) struct New<'a> {
     pub(crate) status: Document,
     /// Its secrets.
     pub(crate) secrets: &'a [SealedSecret],
-    /// The operation that made it; it has ended already, as nothing of the making is left to do.
+    /// Whether it is made with this commit, will be, or cannot be.
+    pub(crate) provisioning: Provisioning,
+    /// File servers that it mounts, which must be there and not be deleted.
+    pub(crate) servers: &'a [ResourceUid],
+    /// The operation that makes it.
     pub(crate) operation: &'a Operation,
     /// When.
     pub(crate) at: Timestamp,
@@ -53,7 +58,7 @@ pub(crate) enum Created {
         /// Its region.
         location: String,
     },
-    /// It was not: it exists, or the parent is absent or being deleted. Reading tells.
+    /// It was not: it exists, or the parent or a file server is absent or being deleted. Reading tells.
     Refused,
 }
 
@@ -65,6 +70,7 @@ pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Resu
     let fields: Vec<_> = new.secrets.iter().map(|secret| secret.field.clone()).collect();
     let keys: Vec<_> = new.secrets.iter().map(|secret| secret.sealed.key_id.clone()).collect();
     let sealed: Vec<_> = new.secrets.iter().map(|secret| secret.sealed.bytes.clone()).collect();
+    let servers: Vec<_> = new.servers.iter().map(|server| server.0).collect();
     let row = sqlx::query!(
         r#"
         with parent as (
@@ -73,11 +79,18 @@ pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Resu
             where key = $1 and provisioning = 'succeeded'
             for share
         ),
+        mounted as (
+            select uid
+            from resource
+            where uid = any ($20) and kind = 'file_server' and provisioning = 'succeeded'
+            for key share
+        ),
         made as (
             insert into resource (uid, subscription_id, kind, parent_uid, key, path, name, location, tags, spec, status, provisioning,
                 provisioned_at, created_at, updated_at)
-            select $2, $3, $4, parent.uid, $5, $6, $7, coalesce($8, parent.location), $9, $10, $11, 'succeeded', $12, $12, $12
+            select $2, $3, $4, parent.uid, $5, $6, $7, coalesce($8, parent.location), $9, $10, $11, $21, $12, $12, $12
             from parent
+            where (select count(*) from mounted) = cardinality($20::uuid[])
             on conflict (key) do nothing
             returning uid, path, location
         ),
@@ -86,9 +99,15 @@ pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Resu
             select made.uid, t.field, t.key_id, t.sealed
             from made, unnest($13::text[], $14::text[], $15::bytea[]) as t (field, key_id, sealed)
         ),
+        used as (
+            insert into file_server_use (user_uid, server_uid)
+            select made.uid, mounted.uid
+            from made, mounted
+        ),
         promised as (
-            insert into operation (id, subscription_id, location, resource_uid, resource_path, verb, state, started_at, ended_at, caller)
-            select $16, $3, made.location, made.uid, made.path, 'create', 'succeeded', $12, $12, $17
+            insert into operation (id, subscription_id, location, resource_uid, resource_path, verb, state, started_at, ended_at, error,
+                caller)
+            select $16, $3, made.location, made.uid, made.path, 'create', $22, $12, $23, $24, $17
             from made
         ),
         noted as (
@@ -125,6 +144,11 @@ pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Resu
         new.operation.caller.0,
         new.why,
         Document::of(&new.activity.as_slice())? as _,
+        &servers,
+        new.provisioning.as_str(),
+        new.operation.state.as_str(),
+        new.operation.ended_at,
+        Document::maybe(new.operation.error.as_ref())? as _,
     )
     .fetch_optional(connection)
     .await?;
@@ -134,19 +158,22 @@ pub(crate) async fn create(connection: &mut PgConnection, new: &New<'_>) -> Resu
     })
 }
 
-/// Makes a cluster if its subscription has fewer than `most`. Answers how many it has where it has as many already.
-pub(crate) async fn create_cluster(pool: &PgPool, new: &New<'_>, most: u32) -> Result<Result<Created, i64>, StoreError> {
+/// Makes a resource of a kind of which a subscription has at most `most` in a region. Answers how many it has where it has as many
+/// already.
+pub(crate) async fn create_limited(pool: &PgPool, new: &New<'_>, most: u32) -> Result<Result<Created, i64>, StoreError> {
     let mut tx = pool.begin().await?;
     lock_subscription(&mut tx, new.id.subscription()).await?;
     let created = create(&mut tx, new).await?;
-    if let Created::Made { .. } = created {
+    if let Created::Made { location } = &created {
         let count = sqlx::query_scalar!(
             r#"
             select count(*) as "count!"
             from resource
-            where subscription_id = $1 and kind = 'cluster'
+            where subscription_id = $1 and kind = $2 and location = $3
             "#,
             new.id.subscription().0,
+            new.id.kind().as_str(),
+            location,
         )
         .fetch_one(&mut *tx)
         .await?;
@@ -159,7 +186,7 @@ pub(crate) async fn create_cluster(pool: &PgPool, new: &New<'_>, most: u32) -> R
     Ok(Ok(created))
 }
 
-/// One maker of clusters at a time in a subscription, so that none passes the limit unseen.
+/// One maker of what is limited at a time in a subscription, so that none passes the limit unseen.
 async fn lock_subscription(connection: &mut PgConnection, subscription: SubscriptionId) -> Result<(), StoreError> {
     sqlx::query!("select id from subscription where id = $1 for update", subscription.0).fetch_optional(connection).await?;
     Ok(())

@@ -5,10 +5,12 @@ mod create;
 mod delete;
 mod read;
 mod row;
+mod server;
 mod submit;
 
 pub(crate) use change::{Change, GroupChange, Patched, Terminated, change, terminate, upsert_group};
-pub(crate) use create::{Created, New, SealedSecret, create, create_cluster};
+pub(crate) use create::{Created, New, SealedSecret, create, create_limited};
 pub(crate) use delete::mark;
 pub(crate) use read::{Children, cluster_logins, find, find_by_uid, job_logins, known, last_attempt, list};
+pub(crate) use server::{KnownServer, servers, users};
 pub(crate) use submit::{Submission, Submitted, submit};

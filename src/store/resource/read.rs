@@ -215,6 +215,8 @@ async fn list_subscription(
 pub(crate) struct Known {
     /// Its key.
     pub(crate) key: String,
+    /// Its region.
+    pub(crate) location: String,
     /// Making or unmaking.
     pub(crate) provisioning: Provisioning,
 }
@@ -223,7 +225,7 @@ pub(crate) struct Known {
 pub(crate) async fn known(pool: &PgPool, keys: &[String]) -> Result<Vec<Known>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select key, provisioning
+        select key, location, provisioning
         from resource
         where key = any ($1)
         "#,
@@ -234,7 +236,7 @@ pub(crate) async fn known(pool: &PgPool, keys: &[String]) -> Result<Vec<Known>, 
     rows.into_iter()
         .map(|row| {
             let provisioning = word("provisioning", &row.provisioning, Provisioning::find)?;
-            Ok(Known { key: row.key, provisioning })
+            Ok(Known { key: row.key, location: row.location, provisioning })
         })
         .collect()
 }

@@ -29,6 +29,8 @@ pub(crate) struct Submission {
     pub(crate) rank: i16,
     /// Nodes that it needs.
     pub(crate) node_count: i32,
+    /// File servers that it mounts, which must be there and not be deleted.
+    pub(crate) servers: Vec<ResourceUid>,
     /// The operation that made it, at whose start everything is dated; it has ended already, as nothing of the making is left to do.
     pub(crate) operation: Operation,
     /// Who asked, for people.
@@ -56,13 +58,15 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
     let each = |value: fn(&Submission) -> uuid::Uuid| jobs.iter().map(value).collect::<Vec<_>>();
     let text = |value: fn(&Submission) -> String| jobs.iter().map(value).collect::<Vec<_>>();
     let secrets = || jobs.iter().flat_map(|job| job.secrets.iter().map(move |secret| (job.uid.0, secret)));
+    let mounts = || jobs.iter().flat_map(|job| job.servers.iter().map(move |server| (job.uid.0, server.0)));
     let rows = sqlx::query!(
         r#"
         with asked as materialized (
             select *
             from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::jsonb[],
-                $10::smallint[], $11::integer[], $12::timestamptz[], $13::uuid[], $14::uuid[], $15::text[])
-                as t (uid, subscription_id, parent, cluster, key, path, name, spec, status, rank, node_count, at, operation, caller, why)
+                $10::smallint[], $11::integer[], $12::timestamptz[], $13::uuid[], $14::uuid[], $15::text[], $23::bigint[])
+                as t (uid, subscription_id, parent, cluster, key, path, name, spec, status, rank, node_count, at, operation, caller, why,
+                    mounts)
         ),
         parent as materialized (
             select uid, key, location
@@ -78,6 +82,13 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
             order by key
             for key share
         ),
+        mount as materialized (
+            select t.uid, server.uid as server_uid
+            from unnest($21::uuid[], $22::uuid[]) as t (uid, server_uid)
+            join resource server on server.uid = t.server_uid
+            where server.kind = 'file_server' and server.provisioning = 'succeeded'
+            for key share of server
+        ),
         made as (
             insert into resource (uid, subscription_id, kind, parent_uid, key, path, name, location, spec, status, provisioning,
                 provisioned_at, created_at, updated_at, phase, cluster_uid, rank, node_count)
@@ -87,6 +98,7 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
             from asked
             join parent on parent.key = asked.parent
             join cluster on cluster.key = asked.cluster
+            where asked.mounts = (select count(*) from mount where mount.uid = asked.uid)
             order by asked.key
             on conflict (key) do nothing
             returning uid, path, location, cluster_uid
@@ -96,6 +108,12 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
             select made.uid, t.field, t.key_id, t.sealed
             from unnest($16::uuid[], $17::text[], $18::text[], $19::bytea[]) as t (uid, field, key_id, sealed)
             join made on made.uid = t.uid
+        ),
+        used as (
+            insert into file_server_use (user_uid, server_uid)
+            select made.uid, mount.server_uid
+            from made
+            join mount on mount.uid = made.uid
         ),
         promised as (
             insert into operation (id, subscription_id, location, resource_uid, resource_path, verb, state, started_at, ended_at, caller)
@@ -143,6 +161,9 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
         &secrets().map(|(_, secret)| secret.sealed.key_id.clone()).collect::<Vec<_>>(),
         &secrets().map(|(_, secret)| secret.sealed.bytes.clone()).collect::<Vec<_>>(),
         Document::of(&jobs.iter().filter_map(|job| job.activity.as_ref()).collect::<Vec<_>>())? as _,
+        &mounts().map(|(uid, _)| uid).collect::<Vec<_>>(),
+        &mounts().map(|(_, server)| server).collect::<Vec<_>>(),
+        &jobs.iter().map(|job| i64::try_from(job.servers.len()).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
     )
     .fetch_all(pool)
     .await?;

@@ -37,9 +37,14 @@ pub fn decode_create(document: &Value) -> Result<Decoded<ClusterSpec>, Error> {
     Ok(Decoded { spec, secrets })
 }
 
+/// Reads `vmSize`: in upper case, as answers show it.
+pub fn decode_vm_size(fields: &Fields<'_>, found: &mut Violations) -> Option<String> {
+    fields.required_text("vmSize", MAX_SIZE_NAME, found).map(str::to_ascii_uppercase)
+}
+
 /// Reads the members of `properties`.
 pub fn decode_spec(fields: &Fields<'_>, secrets: &mut Secrets, found: &mut Violations) -> Option<ClusterSpec> {
-    let vm_size = fields.required_text("vmSize", MAX_SIZE_NAME, found);
+    let vm_size = decode_vm_size(fields, found);
     let vm_priority = fields.word("vmPriority", &PRIORITIES, found).unwrap_or_default();
     let scale = fields.required_object("scaleSettings", found).and_then(|scale| decode_scale(&scale, found));
     let image = match fields.object("virtualMachineConfiguration", found) {
@@ -54,7 +59,7 @@ pub fn decode_spec(fields: &Fields<'_>, secrets: &mut Secrets, found: &mut Viola
         fields.required_object("userAccountSettings", found).and_then(|account| decode_account(&account, secrets, found));
     let subnet = fields.object("subnet", found).and_then(|subnet| decode_resource_id(&subnet, found));
     Some(ClusterSpec {
-        vm_size: vm_size?.to_ascii_uppercase(),
+        vm_size: vm_size?,
         vm_priority,
         scale: scale?,
         image: image?,
@@ -238,7 +243,7 @@ impl Encode for Cluster {
                 },
                 user_account_settings: UserAccountSettings::of(&spec.user_account),
                 node_setup: spec.node_setup.as_ref().map(|setup| NodeSetupBody::of(setup, &setup_output_suffix(stored))),
-                subnet: spec.subnet.as_deref().map(|id| ResourceIdBody { id }),
+                subnet: spec.subnet.as_deref().or(status.subnet.as_deref()).map(|id| ResourceIdBody { id }),
                 errors: EntityErrorBody::list(&status.errors),
             },
         }

@@ -4,6 +4,7 @@ pub mod account;
 pub mod cluster;
 pub mod container;
 pub mod experiment;
+pub mod file_server;
 pub mod files;
 pub mod framework;
 pub mod job;

@@ -9,6 +9,7 @@ use crate::domain::cluster::{
 };
 use crate::domain::container::{ContainerSettings, RegistryCredentials};
 use crate::domain::experiment::{Experiment, ExperimentSpec};
+use crate::domain::file_server::{Caching, DataDisks, FileServer, FileServerSpec, FileServerStatus, MountSettings, Storage};
 use crate::domain::group::{Group, GroupSpec};
 use crate::domain::job::{Framework, InputDirectory, Job, JobSpec, JobStatus, OutputDirectory, Phase, Priority};
 use crate::domain::mount::{AzureBlobFileSystem, AzureFileShare, FileServerMount, MountVolumes, UnmanagedFileSystem};
@@ -121,10 +122,30 @@ pub(crate) fn cluster() -> Envelope<Cluster> {
         allocation: Allocation::Steady,
         allocation_changed_at: datetime!(2018-06-14 09:15:10.04 UTC),
         errors: vec![EntityError::new("NodeSetupTaskFailed", "The setup task failed").with_detail("exitCode", "1")],
+        subnet: None,
         output_uuid: Uuid::from_u128(0x0d6a4e0c_51b3_4a1e_8c5b_6f8f0a1b2c3d),
         nodes: NodeCounts { idle: 1, running: 2, preparing: 3, unusable: 4, leaving: 5 },
     };
     envelope(&["vision", "nc6"], spec, status)
+}
+
+pub(crate) fn file_server() -> Envelope<FileServer> {
+    let spec = FileServerSpec {
+        vm_size: "STANDARD_DS1".into(),
+        user_account: UserAccount { name: "ops".into(), ssh_public_key: Some("ssh-rsa AAAA".into()) },
+        allowed_ranges: Some(vec!["203.0.113.0/24".into()]),
+        disks: DataDisks { size_gb: 10, count: 2, caching: Caching::ReadOnly, storage: Storage::Premium },
+        subnet: None,
+    };
+    let status = FileServerStatus {
+        subnet: "/subscriptions/x/subnets/own".into(),
+        mount: Some(MountSettings {
+            mount_point: "/data".into(),
+            public_address: "203.0.113.7".into(),
+            internal_address: "10.0.0.4".into(),
+        }),
+    };
+    envelope(&["vision", "nfs01"], spec, status)
 }
 
 pub(crate) fn job() -> Envelope<Job> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::samples::{self, SUBSCRIPTION};
-use super::{Encode, cluster, job, workspace};
+use super::{Encode, cluster, file_server, job, workspace};
 use crate::domain::cluster::{Deallocation, ImageReference, Scale};
 use crate::domain::job::{Framework, Phase, Priority};
 use crate::domain::resource::Envelope;
@@ -436,4 +436,42 @@ fn a_workspace_needs_a_region() {
     );
     assert!(workspace::decode_create(&json!([])).is_err());
     assert_eq!(workspace::decode_update(&json!({})).expect("valid"), None);
+}
+
+#[test]
+fn a_file_server_is_written_as_recorded() {
+    let text = written(&samples::file_server());
+    let properties = r#""properties":{"provisioningState":"succeeded","creationTime":"2018-06-14T09:13:00.25Z","provisioningStateTransitionTime":"2018-06-14T09:13:01.3Z","vmSize":"STANDARD_DS1","sshConfiguration":{"publicIPsToAllow":["203.0.113.0/24"],"userAccountSettings":{"adminUserName":"ops","adminUserSshPublicKey":"ssh-rsa AAAA"}},"dataDisks":{"diskSizeInGB":10,"cachingType":"readonly","diskCount":2,"storageAccountType":"Premium_LRS"},"subnet":{"id":"/subscriptions/x/subnets/own"},"mountSettings":{"mountPoint":"/data","fileServerPublicIP":"203.0.113.7","fileServerInternalIP":"10.0.0.4"}}"#;
+    assert!(text.contains("/workspaces/vision/fileservers/nfs01\""), "{text}");
+    assert!(text.contains("\"type\":\"Microsoft.BatchAI/workspaces/fileservers\""), "{text}");
+    assert!(text.contains(properties), "{text}");
+}
+
+#[test]
+fn all_faults_of_a_file_server_are_told_at_once() {
+    use ErrorCode::*;
+    let body = json!({"properties": {
+        "vmSize": "Standard_D1",
+        "sshConfiguration": {"publicIPsToAllow": ["*", "10.0.0.0/8", "::1/129", "10.0.0.0/", 7, "host"]},
+        "dataDisks": {"diskSizeInGB": 0, "cachingType": "readwrite", "diskCount": 65, "storageAccountType": "Premium_LRS"},
+        "subnet": {"id": "x"},
+    }});
+    let error = file_server::decode_create(&body).expect_err("faults");
+    let wanted = [
+        (InvalidPropertyValue, "properties.sshConfiguration.publicIPsToAllow[4]"),
+        (InvalidPropertyValue, "properties.sshConfiguration.publicIPsToAllow[2]"),
+        (InvalidPropertyValue, "properties.sshConfiguration.publicIPsToAllow[3]"),
+        (InvalidPropertyValue, "properties.sshConfiguration.publicIPsToAllow[5]"),
+        (MissingRequiredProperty, "properties.sshConfiguration.userAccountSettings"),
+        (InvalidPropertyValue, "properties.dataDisks.diskSizeInGB"),
+        (InvalidPropertyValue, "properties.dataDisks.diskCount"),
+        (InvalidPropertyValue, "properties.dataDisks.cachingType"),
+        (InvalidPropertyValue, "properties.dataDisks.storageAccountType"),
+        (InvalidPropertyValue, "properties.subnet.id"),
+    ];
+    assert_eq!(faults(&error), wanted.map(|(code, target)| (code, target.to_owned())));
+    let bare = json!({"properties": {}});
+    let targets: Vec<String> =
+        faults(&file_server::decode_create(&bare).expect_err("faults")).into_iter().map(|(_, target)| target).collect();
+    assert_eq!(targets, ["properties.vmSize", "properties.sshConfiguration", "properties.dataDisks"]);
 }

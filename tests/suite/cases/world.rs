@@ -38,7 +38,7 @@ use crate::postgres::empty_database;
 const RATES: Rates = Rates {
     reads: Rate { burst: 300, per_second: 20 },
     writes: Rate { burst: 300, per_second: 20 },
-    deletes: Rate { burst: 5, per_second: 1 },
+    deletes: Rate { burst: 30, per_second: 1 },
 };
 
 /// The name under which the server is asked.
@@ -82,6 +82,8 @@ pub(crate) struct World {
     other_subscription: Uuid,
     foreign_subscription: Uuid,
     secrets: BTreeMap<&'static str, (String, String)>,
+    /// Object ids.
+    principals: BTreeMap<&'static str, Uuid>,
     tokens: tokio::sync::Mutex<BTreeMap<String, String>>,
     _folder: Folder,
 }
@@ -130,6 +132,7 @@ impl World {
         }
         let owner_secret = installation.client_secret.clone().expect("a fresh secret").0.clone();
         let mut secrets = BTreeMap::from([("owner", (installation.client_id.clone(), owner_secret))]);
+        let mut principals = BTreeMap::from([("owner", installation.owner.0)]);
         let scope = |id: SubscriptionId| format!("/subscriptions/{id}");
         for (who, grants) in [
             ("reader", vec![(Role::Reader, scope(installation.subscription))]),
@@ -146,7 +149,8 @@ impl World {
                 secret: Secret::Chosen(SecretText(secret.clone())),
                 grants: grants.into_iter().map(|(role, scope)| Grant { role, scope }).collect(),
             };
-            auth.create_principal(new).await.expect("a principal");
+            let (principal, _) = auth.create_principal(new).await.expect("a principal");
+            principals.insert(who, principal.id.0);
             secrets.insert(who, (who.to_owned(), secret));
         }
 
@@ -161,7 +165,13 @@ impl World {
             output: Arc::new(FakeOutputs),
             sizes: FakeSettings::default().sizes,
             shares: vec!["shared".into()],
-            limits: Limits { clusters: 3, stop_grace: Duration::from_secs(1), record_for: Duration::from_secs(90 * 86_400) },
+            file_servers: false,
+            limits: Limits {
+                clusters: 3,
+                file_servers: 2,
+                stop_grace: Duration::from_secs(1),
+                record_for: Duration::from_secs(90 * 86_400),
+            },
         });
         service.run(&tasks);
         auth.run(&wake, &tasks);
@@ -199,6 +209,7 @@ impl World {
             other_subscription: other,
             foreign_subscription: foreign,
             secrets,
+            principals,
             tokens: tokio::sync::Mutex::default(),
             _folder: folder,
         }
@@ -209,7 +220,8 @@ impl World {
         let subscription = format!("/subscriptions/{}", self.subscription);
         let provider = "providers/Microsoft.BatchAI";
         let secret = |who: &str| self.secrets[who].1.clone();
-        BTreeMap::from(
+        let mut variables: Variables = self.principals.iter().map(|(who, id)| (format!("{who}_oid"), id.to_string())).collect();
+        variables.extend(
             [
                 ("base", format!("http://{HOST}")),
                 ("tenant", self.tenant.to_string()),
@@ -228,7 +240,8 @@ impl World {
                 ("v", "api-version=2018-05-01".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
-        )
+        );
+        variables
     }
 
     pub(crate) fn advance(&self, by: Duration) {

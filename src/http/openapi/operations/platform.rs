@@ -46,6 +46,7 @@ pub(super) fn describe(operation: &str) -> Option<Operation> {
             .query(vec![filter(), top(), ("$expand", false, text())]),
         "Workspaces_CheckExistence" => found("Tells whether a workspace exists."),
         "Clusters_CheckExistence" => found("Tells whether a cluster exists."),
+        "FileServers_CheckExistence" => found("Tells whether a file server exists."),
         "Experiments_CheckExistence" => found("Tells whether an experiment exists."),
         "Jobs_CheckExistence" => found("Tells whether a job exists."),
         "Tags_List" => answers("Lists names of tags, kept or in use, with their values.", "TagsListResult"),

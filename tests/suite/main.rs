@@ -5,6 +5,7 @@
 mod access;
 mod agent;
 mod agents;
+mod attacks;
 mod auth;
 mod bed;
 mod cases;

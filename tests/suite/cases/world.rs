@@ -38,7 +38,7 @@ use crate::postgres::empty_database;
 const RATES: Rates = Rates {
     reads: Rate { burst: 300, per_second: 20 },
     writes: Rate { burst: 300, per_second: 20 },
-    deletes: Rate { burst: 30, per_second: 1 },
+    deletes: Rate { burst: 60, per_second: 1 },
 };
 
 /// The name under which the server is asked.

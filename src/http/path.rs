@@ -4,6 +4,8 @@
 //! `//` where one of them is empty. What could be read in two ways is refused: `.`, `..`, decoded `/`, `\` and `%`, control characters,
 //! and bytes that are not UTF-8. Refuses to know routes.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 /// Longest path that is looked at. Unit: bytes.
@@ -35,7 +37,19 @@ pub(crate) fn segments(raw: &str) -> Result<Vec<String>, PathError> {
         return Err(PathError::TooLong);
     }
     let rest = raw.strip_prefix('/').ok_or(PathError::NotAbsolute)?;
+    let rest = unescape_scope(rest);
     rest.split('/').filter(|raw| !raw.is_empty()).map(segment).collect()
+}
+
+/// Clients that take a whole scope for one name escape its slashes: `/%2Fsubscriptions%2F{id}/providers/...`. A path that begins so
+/// is read as one that does not; an escaped slash anywhere else stays what it is, which is refused.
+fn unescape_scope(rest: &str) -> Cow<'_, str> {
+    let (first, tail) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let folded = first.to_ascii_lowercase();
+    if !(folded.starts_with("%2fsubscriptions%2f") || folded.starts_with("subscriptions%2f")) {
+        return Cow::Borrowed(rest);
+    }
+    Cow::Owned(format!("{}{tail}", first.replace("%2F", "/").replace("%2f", "/")))
 }
 
 fn segment(raw: &str) -> Result<String, PathError> {
@@ -86,6 +100,26 @@ mod tests {
             assert_eq!(segments(raw), Ok(vec!["a".into(), "b".into()]), "{raw}");
         }
         assert_eq!(segments("//"), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_scope_may_be_escaped_as_a_whole() {
+        let wanted = segments("/subscriptions/s/resourceGroups/g/providers/p/locks/l");
+        for raw in [
+            "/%2Fsubscriptions%2Fs%2FresourceGroups%2Fg/providers/p/locks/l",
+            "/subscriptions%2fs%2fresourceGroups%2fg/providers/p/locks/l",
+        ] {
+            assert_eq!(segments(raw), wanted, "{raw}");
+        }
+        for raw in [
+            "/subscriptions/s%2Fg",
+            "/tenants%2Fs",
+            "/x/%2Fsubscriptions%2Fs",
+            "/%2Fsubscriptions%2Fs%2F..",
+            "/%252Fsubscriptions%252Fs",
+        ] {
+            assert!(segments(raw).is_err(), "{raw}");
+        }
     }
 
     #[test]

@@ -3,10 +3,14 @@
 //! In: raw path segments and ids from bodies. Out: one canonical [`ResourceId`], which authorization, lookup and logs all use,
 //! and newtypes around `Uuid` so that a job's id is never taken for a machine's. Refuses to know HTTP, SQL and what a kind means.
 
+mod flat;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use flat::{FlatId, MIGRATED_EXPERIMENT, MIGRATED_WORKSPACE};
 
 /// The provider namespace of the Batch AI resource types.
 pub const NAMESPACE: &str = "Microsoft.BatchAI";
@@ -365,6 +369,11 @@ impl ResourceId {
     /// Source: recorded `jobOutputDirectoryPathSegment` and `stdOutErrPathSuffix`.
     pub fn output_segment(&self) -> String {
         let mut segment = format!("{}/{}", self.subscription, self.group.to_ascii_lowercase());
+        // Recorded 2018-03-01: what is made without a workspace names none. The resource's own uuid follows, so that two of one name
+        // are still apart.
+        if self.is_migrated() && matches!(self.kind, Kind::Cluster | Kind::Job | Kind::FileServer) {
+            return format!("{segment}/{}/{}", self.kind.word(), self.name());
+        }
         for (kind, name) in self.kind.type_segments().iter().zip(&self.names) {
             segment.push('/');
             segment.push_str(kind);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::domain::older::Older;
 use crate::domain::resource::{EntityError, Live, Resource};
 use crate::id::Kind;
 
@@ -47,6 +48,9 @@ pub struct ClusterSpec {
     /// A subnet's id as given; kept and returned, without effect on local nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<String>,
+    /// What only older versions of the contract know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older: Option<Older>,
 }
 
 /// Whether a cluster's machines may be taken away by the cloud.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::domain::container::ContainerSettings;
 use crate::domain::mount::MountVolumes;
+use crate::domain::older::Older;
 use crate::domain::resource::{EntityError, Live, NameValue, Resource};
 use crate::domain::secret::SecretVariable;
 use crate::id::{Kind, MachineUid};
@@ -76,6 +77,16 @@ pub struct JobSpec {
     pub secrets: Option<Vec<SecretVariable>>,
     /// Longest time that it may run. Unit: whole seconds.
     pub max_wall_clock_s: u64,
+    /// What only older versions of the contract know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older: Option<Older>,
+}
+
+impl JobSpec {
+    /// The rank as the store sorts it: greater goes first.
+    pub fn rank(&self) -> i16 {
+        self.older.as_ref().and_then(|older| older.priority).unwrap_or(self.priority.rank())
+    }
 }
 
 /// Which jobs of a cluster go first; age decides within one priority.
@@ -92,12 +103,12 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The rank as the store sorts it: greater goes first.
+    /// The number that older versions have for it. Range: -1000 to 1000.
     pub fn rank(self) -> i16 {
         match self {
-            Priority::Low => -1,
+            Priority::Low => -1_000,
             Priority::Normal => 0,
-            Priority::High => 1,
+            Priority::High => 1_000,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod lock;
 pub mod machine;
 pub mod mount;
 pub mod node_setup;
+pub mod older;
 pub mod operation;
 pub mod output;
 pub mod principal;

@@ -11,12 +11,13 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
 use crate::auth::Caller;
+use crate::domain::older::Older;
 use crate::domain::scope::Scope;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Violations};
 use crate::http::query::Query;
 use crate::http::routes::Route;
-use crate::http::{Parts, json};
-use crate::id::{ResourceId, SubscriptionId};
+use crate::http::{Parts, flat, json};
+use crate::id::{FlatId, ResourceId, SubscriptionId};
 use crate::wire::ApiVersion;
 
 /// Longest body. Unit: bytes.
@@ -36,6 +37,8 @@ pub(crate) enum Target {
     Subscription(SubscriptionId),
     /// A resource, or the parent of a list.
     Resource(ResourceId),
+    /// By an address of an older version, what does not exist.
+    Flat(FlatId),
 }
 
 /// A request that passed the gate.
@@ -58,6 +61,10 @@ pub(crate) struct Call {
     /// Scheme and host of URLs in the answer, without a final `/`.
     pub(crate) base: String,
     pub(crate) peer: Option<IpAddr>,
+    /// What an older version's body says beyond what 2018-05-01 would.
+    pub(crate) older: Option<Older>,
+    /// What is wrong with it so far.
+    pub(crate) found: Violations,
     /// Bodies may be sent to another thread, but not shared: the mutex is never locked.
     pub(crate) body: Mutex<Body>,
 }
@@ -78,6 +85,7 @@ impl Call {
     pub(crate) fn id(&self) -> Result<&ResourceId, Error> {
         match &self.target {
             Target::Resource(id) => Ok(id),
+            Target::Flat(id) => Err(flat::absent(id)),
             _ => Err(Error::internal(format!("{} names no resource", self.route.operation))),
         }
     }
@@ -90,6 +98,7 @@ impl Call {
         match &self.target {
             Target::Subscription(id) => Ok(*id),
             Target::Resource(id) => Ok(id.subscription()),
+            Target::Flat(id) => Ok(id.group.subscription()),
             Target::None => Err(Error::internal(format!("{} names no subscription", self.route.operation))),
         }
     }
@@ -109,6 +118,11 @@ impl Call {
     /// What the last name of the template stands for.
     pub(crate) fn last_argument(&self) -> &str {
         self.arguments.last().map_or("", String::as_str)
+    }
+
+    /// Puts another document in place of the body's.
+    pub(crate) fn replace_document(&mut self, document: &Value) {
+        *self.body.get_mut().unwrap_or_else(PoisonError::into_inner) = Body::from(document.to_string());
     }
 
     /// The body, which is there once.

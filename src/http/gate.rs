@@ -23,13 +23,13 @@ use crate::auth::{Caller, Visible};
 use crate::domain::activity::{Asked, RequestFacts, Subject};
 use crate::domain::lock::Deed;
 use crate::domain::scope::Scope;
-use crate::error::{Error, ErrorCode, Violation};
+use crate::error::{Error, ErrorCode, Violation, Violations};
 use crate::http::call::{Answer, Call, Target};
 use crate::http::headers::{RequestIds, RequestKind, write_remaining, write_transport_security};
 use crate::http::query::Query;
 use crate::http::routes::{Access, Found, Route};
 use crate::http::{Origin, Parts, agent, host, path, respond, routes};
-use crate::id::{Kind, NAMESPACE, ResourceId, SubscriptionId};
+use crate::id::{FlatId, Kind, NAMESPACE, ResourceId, SubscriptionId};
 use crate::service::Subscription;
 use crate::wire::ApiVersion;
 
@@ -133,6 +133,10 @@ async fn admit(
         let provider = route.template.contains("{P}") || route.template.contains("{WS}") || route.template.contains("{EXP}");
         version = if provider {
             contract = check_version(parts, route, &query)?;
+            if contract.is_flat() && route.method == Method::DELETE {
+                // Source: recorded 2018-03-01 counters.
+                seen.kind = Some(RequestKind::Write);
+            }
             contract.as_str().to_owned()
         } else {
             check_platform_version(&query)?
@@ -141,7 +145,7 @@ async fn admit(
             if provider && route.method == Method::PUT {
                 check_registration(&subscription)?;
             }
-            target = name_target(route, subscription.id, &arguments)?;
+            target = name_target(parts, route, subscription.id, &arguments).await?;
         }
         let mut who = who;
         if let Some(asked) = ask(parts, route, &who, &target, &head, ids) {
@@ -150,6 +154,9 @@ async fn admit(
         }
         authorize(parts, route, &who, &target).await?;
         check_locks(parts, route, &target).await?;
+        if let (Target::Flat(id), false) = (&target, route.method == Method::PUT) {
+            parts.service.check_group(&id.group).await?;
+        }
         caller = Some(who);
     }
     Ok(Call {
@@ -166,6 +173,8 @@ async fn admit(
         headers: head.headers,
         base: seen.base.clone(),
         peer: head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip()),
+        older: None,
+        found: Violations::new(),
         body: Mutex::new(body),
     })
 }
@@ -288,10 +297,11 @@ fn check_registration(subscription: &Subscription) -> Result<(), Error> {
 }
 
 /// What the path names, once its names were checked.
-fn name_target(route: &Route, subscription: SubscriptionId, arguments: &[String]) -> Result<Target, Error> {
+async fn name_target(parts: &Parts, route: &Route, subscription: SubscriptionId, arguments: &[String]) -> Result<Target, Error> {
     let kind = match route.access {
         Access::Resource(kind) => kind,
         Access::Scope => return name_scope(arguments.get(1).map_or("", String::as_str)),
+        Access::Flat(kind) => return flat_target(parts, kind, subscription, arguments).await,
         _ => return Ok(Target::Subscription(subscription)),
     };
     let mut names = arguments.iter().skip(1).cloned();
@@ -307,6 +317,20 @@ fn name_target(route: &Route, subscription: SubscriptionId, arguments: &[String]
         Ok(id) => Ok(Target::Resource(id)),
         Err(problem) => Err(Error::new(ErrorCode::InvalidResourceName, format!("The resource name {problem}."))),
     }
+}
+
+/// What an address of an older version leads to.
+async fn flat_target(parts: &Parts, kind: Kind, subscription: SubscriptionId, arguments: &[String]) -> Result<Target, Error> {
+    let (group, name) = (arguments.get(1).cloned().unwrap_or_default(), arguments.get(2).cloned().unwrap_or_default());
+    for (kind, name) in [(Kind::Group, &group), (kind, &name)] {
+        kind.check_name(name)
+            .map_err(|rule| Error::new(ErrorCode::InvalidResourceName, format!("The resource name '{}' {rule}.", shown(name))))?;
+    }
+    let id = FlatId { group: ResourceId::group(subscription, group), kind, name };
+    Ok(match parts.service.find_flat(&id).await? {
+        Some(found) => Target::Resource(found),
+        None => Target::Flat(id),
+    })
 }
 
 /// The scope that a path begins with. What it says of a type that does not exist is what the type's own address would say.
@@ -353,14 +377,14 @@ fn throttle(
 /// Locks themselves can always be changed by those who may: otherwise none could be taken away.
 fn deed(route: &Route) -> Option<Deed> {
     let action = route.action.to_ascii_lowercase();
-    let checked = matches!(route.access, Access::Subscription | Access::Scope | Access::Resource(_));
+    let checked = matches!(route.access, Access::Subscription | Access::Scope | Access::Resource(_) | Access::Flat(_));
     if !checked || action.ends_with("/read") || action.starts_with("microsoft.authorization/locks/") {
         return None;
     }
     // Taking tags off changes what has them.
     let deletes = action.ends_with("/delete") && !action.starts_with("microsoft.resources/tags/");
     Some(match (deletes, route.access) {
-        (true, Access::Resource(_)) => Deed::Delete,
+        (true, Access::Resource(_) | Access::Flat(_)) => Deed::Delete,
         (true, _) => Deed::DeleteAt,
         (false, _) => Deed::Write,
     })
@@ -371,6 +395,7 @@ async fn check_locks(parts: &Parts, route: &Route, target: &Target) -> Result<()
     let scope = match target {
         Target::Subscription(id) => Scope::Subscription(*id),
         Target::Resource(id) => Scope::Resource(id.clone()),
+        Target::Flat(id) => Scope::Resource(id.group.clone()),
         Target::None => return Ok(()),
     };
     parts.service.check_locks(&scope, deed).await
@@ -394,6 +419,7 @@ fn ask(
     let scope = match target {
         Target::Subscription(id) => Scope::Subscription(*id),
         Target::Resource(id) => Scope::Resource(id.clone()),
+        Target::Flat(id) => Scope::Resource(id.group.clone()),
         Target::None => return None,
     };
     let mut path = scope.path();
@@ -432,7 +458,8 @@ fn record(parts: &Parts, outcome: &Answer, seen: &Seen) {
 async fn authorize(parts: &Parts, route: &Route, caller: &Caller, target: &Target) -> Result<(), Error> {
     let key = match (route.access, target) {
         (Access::Subscription | Access::Scope, Target::Subscription(id)) => format!("/subscriptions/{id}"),
-        (Access::Resource(_) | Access::Scope, Target::Resource(id)) => id.key(),
+        (Access::Resource(_) | Access::Flat(_) | Access::Scope, Target::Resource(id)) => id.key(),
+        (Access::Flat(_), Target::Flat(id)) => id.group.key(),
         (Access::Visible, Target::Subscription(id)) => {
             if parts.auth.visible(caller, route.action, *id).await? != Visible::Below(Vec::new()) {
                 return Ok(());

@@ -6,11 +6,11 @@ use std::future::Future;
 
 use axum::http::StatusCode;
 
-use crate::domain::cluster::{Cluster, Scale};
+use crate::domain::cluster::{Cluster, ClusterSpec, Scale};
 use crate::domain::experiment::Experiment;
 use crate::domain::file_server::FileServer;
 use crate::domain::group::Group;
-use crate::domain::job::Job;
+use crate::domain::job::{Job, JobSpec};
 use crate::domain::mount::MountVolumes;
 use crate::domain::resource::{Envelope, Provisioning};
 use crate::domain::workspace::Workspace;
@@ -155,7 +155,8 @@ impl Write for Cluster {
         let decoded = cluster::decode_create(&call.document().await?)?;
         let mounts = decoded.spec.node_setup.as_ref().and_then(|setup| setup.mount_volumes.as_ref());
         check_servers(call, mounts).await?;
-        Ok(NewCluster { spec: decoded.spec, secrets: decoded.secrets })
+        let spec = ClusterSpec { older: call.older.take(), ..decoded.spec };
+        Ok(NewCluster { spec, secrets: decoded.secrets })
     }
 
     async fn put(call: &Call, new: NewCluster) -> Result<Put<Cluster>, Error> {
@@ -197,7 +198,8 @@ impl Write for Job {
         let decoded = job::decode_create(&call.document().await?)?;
         check_cluster(call, &decoded.spec.cluster).await?;
         check_servers(call, decoded.spec.mount_volumes.as_ref()).await?;
-        Ok(NewJob { spec: decoded.spec, secrets: decoded.secrets })
+        let spec = JobSpec { older: call.older.take(), ..decoded.spec };
+        Ok(NewJob { spec, secrets: decoded.secrets })
     }
 
     async fn put(call: &Call, new: NewJob) -> Result<Put<Job>, Error> {
@@ -233,7 +235,7 @@ async fn check_other(call: &Call, id: &str, action: &str, code: ErrorCode) -> Re
 }
 
 /// Checks that a region is offered; `resource_type` is empty for groups.
-fn check_location(parts: &Parts, location: &str, resource_type: &str) -> Result<(), Error> {
+pub(crate) fn check_location(parts: &Parts, location: &str, resource_type: &str) -> Result<(), Error> {
     if parts.locations.iter().any(|known| known.name == location) {
         return Ok(());
     }

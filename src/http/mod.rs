@@ -12,6 +12,7 @@ mod docs;
 mod download;
 mod etag;
 mod events;
+mod flat;
 mod gate;
 mod headers;
 mod health;

@@ -27,7 +27,9 @@ use crate::wire::v2026_11_01_preview::operation::OperationStatus;
 /// what the platform's contract says.
 fn segments(call: &Call) -> (&'static str, &'static str) {
     match call.contract {
-        ApiVersion::V2018_05_01 => ("operationresults", "operationstatuses"),
+        ApiVersion::V2018_05_01 | ApiVersion::V2018_03_01 | ApiVersion::V2017_09_01Preview => {
+            ("operationresults", "operationstatuses")
+        }
         ApiVersion::V2026_11_01Preview => ("operationStatuses", "operationResults"),
     }
 }
@@ -44,16 +46,16 @@ pub(crate) fn accepted(call: &Call, operation: &Operation) -> Answer {
 /// `operationresults`.
 pub(crate) async fn result(call: Call) -> Answer {
     match call.contract {
-        ApiVersion::V2018_05_01 => document(&call).await,
-        ApiVersion::V2026_11_01Preview => outcome(&call).await,
+        contract if contract.is_frozen() => document(&call).await,
+        _ => outcome(&call).await,
     }
 }
 
 /// `operationstatuses`.
 pub(crate) async fn status(call: Call) -> Answer {
     match call.contract {
-        ApiVersion::V2018_05_01 => outcome(&call).await,
-        ApiVersion::V2026_11_01Preview => document(&call).await,
+        contract if contract.is_frozen() => outcome(&call).await,
+        _ => document(&call).await,
     }
 }
 
@@ -67,8 +69,8 @@ async fn read_document(call: &Call) -> Result<Seen, Error> {
     let operation = find(call).await?;
     let url = url(call, &operation, segments(call).0);
     let mut response = match call.contract {
-        ApiVersion::V2018_05_01 => respond::json(StatusCode::OK, &OperationResult::of(&operation, url))?,
-        ApiVersion::V2026_11_01Preview => {
+        contract if contract.is_frozen() => respond::json(StatusCode::OK, &OperationResult::of(&operation, url, contract))?,
+        _ => {
             let path = url.strip_prefix(&call.base).unwrap_or(&url).to_owned();
             let document = serde_json::to_value(OperationStatus::of(&operation, path)).map_err(Error::internal)?;
             let mut response = respond::json(StatusCode::OK, &document)?;

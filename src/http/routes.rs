@@ -15,7 +15,7 @@ use crate::domain::group::Group;
 use crate::domain::job::Job;
 use crate::domain::workspace::Workspace;
 use crate::http::call::{Answer, Call};
-use crate::http::{actions, docs, download, events, health, operations, platform, verbs};
+use crate::http::{actions, docs, download, events, flat, health, operations, platform, verbs};
 use crate::id::Kind;
 use crate::wire::ApiVersion;
 
@@ -39,6 +39,9 @@ pub(crate) enum Access {
     Scope,
     /// A caller with the permission at the resource (or its parent, for lists) that the path names.
     Resource(Kind),
+    /// A caller with the permission at the resource that an address of an older version leads to, or at its group where it leads to
+    /// none.
+    Flat(Kind),
     /// A caller who may read the resource that the named operation is about: checked where the operation is read.
     Operation,
 }
@@ -59,6 +62,15 @@ pub(crate) struct Route {
 
 /// Versions in which everything lives in workspaces.
 const NESTED: &[ApiVersion] = &[ApiVersion::V2026_11_01Preview, ApiVersion::V2018_05_01];
+
+/// Versions in which clusters, jobs and file servers lie right below their group.
+const FLAT: &[ApiVersion] = &[ApiVersion::V2018_03_01, ApiVersion::V2017_09_01Preview];
+
+/// All.
+const ALL: &[ApiVersion] = &ApiVersion::ALL;
+
+/// All but the first, which had no usages.
+const SINCE_2018: &[ApiVersion] = &[ApiVersion::V2026_11_01Preview, ApiVersion::V2018_05_01, ApiVersion::V2018_03_01];
 
 /// Our own.
 const OWN: &[ApiVersion] = &[ApiVersion::V2026_11_01Preview];
@@ -81,6 +93,30 @@ const fn route(
     Route { method, template, access, action, operation, versions: NESTED, run }
 }
 
+/// A route that other versions have.
+const fn since(
+    versions: &'static [ApiVersion],
+    template: &'static str,
+    access: Access,
+    action: &'static str,
+    operation: &'static str,
+    run: Handler,
+) -> Route {
+    Route { method: GET, template, access, action, operation, versions, run }
+}
+
+/// A route of the versions without workspaces.
+const fn flat(
+    method: Method,
+    template: &'static str,
+    access: Access,
+    action: &'static str,
+    operation: &'static str,
+    run: Handler,
+) -> Route {
+    Route { method, template, access, action, operation, versions: FLAT, run }
+}
+
 /// A route that only our own version has.
 const fn own(template: &'static str, access: Access, operation: &'static str, run: Handler) -> Route {
     let action = "Microsoft.BatchAI/events/read";
@@ -100,15 +136,17 @@ const FILE_SERVER: Access = Access::Resource(Kind::FileServer);
 const EXP: Access = Access::Resource(Kind::Experiment);
 const JOB: Access = Access::Resource(Kind::Job);
 const OP: Access = Access::Operation;
+const FLAT_CLUSTER: Access = Access::Flat(Kind::Cluster);
+const FLAT_JOB: Access = Access::Flat(Kind::Job);
 
 /// All routes. Where two templates fit, the earlier one is taken.
 #[rustfmt::skip]
 pub(crate) static ROUTES: &[Route] = &[
     // Microsoft.BatchAI 2018-05-01
-    route(GET, "{P}/operations", TENANT, "", "Operations_List", |c| Box::pin(platform::providers::operations(c))),
-    route(GET, "{S}{P}/locations/{location}/usages", SUB, "Microsoft.BatchAI/locations/usages/read", "Usages_List", |c| Box::pin(actions::usages::list(c))),
-    route(GET, "{S}{P}/locations/{location}/operationresults/{operationId}", OP, "Microsoft.BatchAI/locations/operationresults/read", "Operations_GetResult", |c| Box::pin(operations::result(c))),
-    route(GET, "{S}{P}/locations/{location}/operationstatuses/{operationId}", OP, "Microsoft.BatchAI/locations/operationstatuses/read", "Operations_GetStatus", |c| Box::pin(operations::status(c))),
+    since(ALL, "{P}/operations", TENANT, "", "Operations_List", |c| Box::pin(platform::providers::operations(c))),
+    since(SINCE_2018, "{S}{P}/locations/{location}/usages", SUB, "Microsoft.BatchAI/locations/usages/read", "Usages_List", |c| Box::pin(actions::usages::list(c))),
+    since(ALL, "{S}{P}/locations/{location}/operationresults/{operationId}", OP, "Microsoft.BatchAI/locations/operationresults/read", "Operations_GetResult", |c| Box::pin(operations::result(c))),
+    since(ALL, "{S}{P}/locations/{location}/operationstatuses/{operationId}", OP, "Microsoft.BatchAI/locations/operationstatuses/read", "Operations_GetStatus", |c| Box::pin(operations::status(c))),
     route(GET, "{S}{P}/workspaces", SUB, "Microsoft.BatchAI/workspaces/read", "Workspaces_List", |c| Box::pin(verbs::list::<Workspace>(c))),
     route(GET, "{RG}{P}/workspaces", GROUP, "Microsoft.BatchAI/workspaces/read", "Workspaces_ListByResourceGroup", |c| Box::pin(verbs::list::<Workspace>(c))),
     route(PUT, "{WS}", WS, "Microsoft.BatchAI/workspaces/write", "Workspaces_Create", |c| Box::pin(verbs::put::<Workspace>(c))),
@@ -139,6 +177,26 @@ pub(crate) static ROUTES: &[Route] = &[
     route(DELETE, "{WS}/fileServers/{fileServerName}", FILE_SERVER, "Microsoft.BatchAI/workspaces/fileservers/delete", "FileServers_Delete", |c| Box::pin(verbs::delete::<FileServer>(c))),
     route(GET, "{WS}/fileServers/{fileServerName}", FILE_SERVER, "Microsoft.BatchAI/workspaces/fileservers/read", "FileServers_Get", |c| Box::pin(verbs::get::<FileServer>(c))),
     route(GET, "{WS}/fileServers", WS, "Microsoft.BatchAI/workspaces/fileservers/read", "FileServers_ListByWorkspace", |c| Box::pin(verbs::list::<FileServer>(c))),
+
+    // 2018-03-01 and 2017-09-01-preview
+    flat(PUT, "{RG}{P}/clusters/{clusterName}", FLAT_CLUSTER, "Microsoft.BatchAI/workspaces/clusters/write", "Clusters_Create", |c| Box::pin(flat::put::<Cluster>(c))),
+    flat(PATCH, "{RG}{P}/clusters/{clusterName}", FLAT_CLUSTER, "Microsoft.BatchAI/workspaces/clusters/write", "Clusters_Update", |c| Box::pin(flat::patch::<Cluster>(c))),
+    flat(DELETE, "{RG}{P}/clusters/{clusterName}", FLAT_CLUSTER, "Microsoft.BatchAI/workspaces/clusters/delete", "Clusters_Delete", |c| Box::pin(flat::delete::<Cluster>(c))),
+    flat(GET, "{RG}{P}/clusters/{clusterName}", FLAT_CLUSTER, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_Get", |c| Box::pin(verbs::get::<Cluster>(c))),
+    flat(POST, "{RG}{P}/clusters/{clusterName}/listRemoteLoginInformation", FLAT_CLUSTER, "Microsoft.BatchAI/workspaces/clusters/remoteLoginInformation/action", "Clusters_ListRemoteLoginInformation", |c| Box::pin(actions::login::of_cluster(c))),
+    flat(GET, "{RG}{P}/clusters/{clusterName}/listRemoteLoginInformation", FLAT_CLUSTER, "Microsoft.BatchAI/workspaces/clusters/remoteLoginInformation/action", "Clusters_ListRemoteLoginInformationNext", |c| Box::pin(actions::login::of_cluster(c))),
+    flat(GET, "{S}{P}/clusters", SUB, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_List", |c| Box::pin(flat::list::<Cluster>(c))),
+    flat(GET, "{RG}{P}/clusters", GROUP, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_ListByResourceGroup", |c| Box::pin(flat::list::<Cluster>(c))),
+    flat(PUT, "{RG}{P}/jobs/{jobName}", FLAT_JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/write", "Jobs_Create", |c| Box::pin(flat::put::<Job>(c))),
+    flat(DELETE, "{RG}{P}/jobs/{jobName}", FLAT_JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/delete", "Jobs_Delete", |c| Box::pin(flat::delete::<Job>(c))),
+    flat(GET, "{RG}{P}/jobs/{jobName}", FLAT_JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_Get", |c| Box::pin(verbs::get::<Job>(c))),
+    flat(POST, "{RG}{P}/jobs/{jobName}/listOutputFiles", FLAT_JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/listoutputfiles/action", "Jobs_ListOutputFiles", |c| Box::pin(actions::files::list(c))),
+    flat(GET, "{RG}{P}/jobs/{jobName}/listOutputFiles", FLAT_JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/listoutputfiles/action", "Jobs_ListOutputFilesNext", |c| Box::pin(actions::files::list(c))),
+    flat(POST, "{RG}{P}/jobs/{jobName}/listRemoteLoginInformation", FLAT_JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/remoteLoginInformation/action", "Jobs_ListRemoteLoginInformation", |c| Box::pin(actions::login::of_job(c))),
+    flat(GET, "{RG}{P}/jobs/{jobName}/listRemoteLoginInformation", FLAT_JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/remoteLoginInformation/action", "Jobs_ListRemoteLoginInformationNext", |c| Box::pin(actions::login::of_job(c))),
+    flat(POST, "{RG}{P}/jobs/{jobName}/terminate", FLAT_JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/terminate/action", "Jobs_Terminate", |c| Box::pin(actions::terminate::job(c))),
+    flat(GET, "{S}{P}/jobs", SUB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_List", |c| Box::pin(flat::list::<Job>(c))),
+    flat(GET, "{RG}{P}/jobs", GROUP, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_ListByResourceGroup", |c| Box::pin(flat::list::<Job>(c))),
 
     // Our own version alone
     own("{S}{P}/events", SUB, "Events_Follow", |c| Box::pin(events::follow(c))),
@@ -391,7 +449,7 @@ mod tests {
         for route in ROUTES {
             let asks = matches!(
                 route.access,
-                Access::Subscription | Access::Visible | Access::Scope | Access::Resource(_) | Access::Operation
+                Access::Subscription | Access::Visible | Access::Scope | Access::Resource(_) | Access::Flat(_) | Access::Operation
             );
             assert_eq!(asks, !route.action.is_empty(), "{}", route.operation);
         }
@@ -427,8 +485,11 @@ mod tests {
 
     #[test]
     fn operation_ids_and_routes_are_unique() {
-        let ids: BTreeSet<&str> = ROUTES.iter().map(|route| route.operation).collect();
-        assert_eq!(ids.len(), ROUTES.len());
+        for version in ApiVersion::ALL {
+            let served = || ROUTES.iter().filter(|route| route.versions.contains(&version));
+            let ids: BTreeSet<&str> = served().map(|route| route.operation).collect();
+            assert_eq!(ids.len(), served().count(), "{}", version.as_str());
+        }
         let lines: BTreeSet<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, expand(route.template))).collect();
         assert_eq!(lines.len(), ROUTES.len());
     }

@@ -5,12 +5,12 @@
 
 use axum::http::StatusCode;
 
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Violation, Violations};
 use crate::http::call::{Answer, Call};
 use crate::http::kinds::{Change, Changing, Made, Write};
 use crate::http::respond::empty;
 use crate::http::wait::{self, Seen};
-use crate::http::{cursor, etag, operations, present};
+use crate::http::{cursor, etag, flat, operations, present};
 use crate::id::Kind;
 use crate::service::{ListScope, PageRequest, Put};
 use crate::wire::v2018_05_01::Encode;
@@ -61,8 +61,12 @@ pub(crate) async fn list<K: Encode>(call: Call) -> Answer {
 
 /// PUT of one resource.
 pub(crate) async fn put<K: Write>(mut call: Call) -> Answer {
-    let new = K::decode(&mut call).await?;
+    let new = K::decode(&mut call).await;
+    let new = merged(std::mem::take(&mut call.found), new)?;
     check_conditions::<K>(&call, etag::Verb::Put).await?;
+    if call.contract.is_flat() {
+        flat::ensure_parents(&call).await?;
+    }
     match (K::put(&call, new).await?, K::MADE) {
         (Put::Existing(stored), _) => present::one(&call, StatusCode::OK, &stored).await,
         // Whatever is made is there at once, and today's convention says so.
@@ -105,6 +109,21 @@ pub(crate) async fn delete<K: Encode>(call: Call) -> Answer {
 
 fn group_absent(name: &str) -> Error {
     Error::new(ErrorCode::ResourceGroupNotFound, format!("Resource group '{name}' could not be found."))
+}
+
+/// What was read, or all that is wrong with it: found before, and found while it was read.
+pub(crate) fn merged<T>(mut found: Violations, read: Result<T, Error>) -> Result<T, Error> {
+    if found.is_empty() {
+        return read;
+    }
+    if let Err(error) = read {
+        if error.details.is_empty() {
+            found.push(Violation { code: error.code, target: error.target.unwrap_or_default(), message: error.message });
+        }
+        error.details.into_iter().for_each(|violation| found.push(violation));
+    }
+    found.into_result()?;
+    Err(Error::internal("violations are no refusal"))
 }
 
 /// Preconditions are rare: the resource is read beforehand only where a request sets one.

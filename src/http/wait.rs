@@ -79,6 +79,7 @@ pub(crate) async fn check_again(call: &Call) -> Result<(), Error> {
         Target::None => return Ok(()),
         Target::Subscription(id) => format!("/subscriptions/{id}"),
         Target::Resource(id) => id.key(),
+        Target::Flat(id) => id.group.key(),
     };
     match call.route.access {
         Access::Subscription | Access::Resource(_) => call.parts.auth.authorize(&caller, call.route.action, &key).await,
@@ -91,7 +92,7 @@ fn seconds(call: &Call) -> Result<u32, Error> {
     match call.contract {
         ApiVersion::V2026_11_01Preview => call.query.number("wait", 0, MAX_WAIT_S, 0),
         // A frozen version does not know it, and ignores what it does not know.
-        ApiVersion::V2018_05_01 => Ok(0),
+        _ => Ok(0),
     }
 }
 

@@ -46,7 +46,7 @@ impl Service {
                 spec: Document::of(&spec)?,
                 status: Document::of(&status)?,
                 secrets: self.seal(uid, &new.secrets)?,
-                rank: spec.priority.rank(),
+                rank: spec.rank(),
                 node_count: i32::try_from(spec.node_count).unwrap_or(i32::MAX),
                 servers: servers.into_iter().map(|server| server.uid).collect(),
                 operation: operation.clone(),

@@ -12,6 +12,7 @@ mod cluster;
 mod create;
 mod delete;
 mod file_server;
+mod flat;
 mod follow;
 mod group;
 mod job;

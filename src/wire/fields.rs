@@ -118,6 +118,17 @@ impl<'v> Fields<'v> {
         known
     }
 
+    /// True or false.
+    pub fn flag(&self, name: &str, found: &mut Violations) -> Option<bool> {
+        match self.get(name)? {
+            Value::Bool(flag) => Some(*flag),
+            other => {
+                self.mistyped(name, "true or false", other, found);
+                None
+            }
+        }
+    }
+
     /// An object.
     pub fn object(&self, name: &str, found: &mut Violations) -> Option<Fields<'v>> {
         match self.get(name)? {

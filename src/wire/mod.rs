@@ -11,6 +11,8 @@ pub mod filter;
 pub mod platform;
 pub mod shapes;
 pub mod times;
+pub mod v2017_09_01_preview;
+pub mod v2018_03_01;
 pub mod v2018_05_01;
 pub mod v2026_11_01_preview;
 
@@ -25,17 +27,24 @@ pub enum ApiVersion {
     V2026_11_01Preview,
     /// The frozen contract of the retired service.
     V2018_05_01,
+    /// The one before it, without workspaces.
+    V2018_03_01,
+    /// The first one, a preview.
+    V2017_09_01Preview,
 }
 
 impl ApiVersion {
     /// All versions that are served, newest first.
-    pub const ALL: [ApiVersion; 2] = [ApiVersion::V2026_11_01Preview, ApiVersion::V2018_05_01];
+    pub const ALL: [ApiVersion; 4] =
+        [ApiVersion::V2026_11_01Preview, ApiVersion::V2018_05_01, ApiVersion::V2018_03_01, ApiVersion::V2017_09_01Preview];
 
     /// The version as clients write it.
     pub fn as_str(self) -> &'static str {
         match self {
             ApiVersion::V2026_11_01Preview => "2026-11-01-preview",
             ApiVersion::V2018_05_01 => "2018-05-01",
+            ApiVersion::V2018_03_01 => "2018-03-01",
+            ApiVersion::V2017_09_01Preview => "2017-09-01-preview",
         }
     }
 
@@ -43,8 +52,13 @@ impl ApiVersion {
     pub fn is_frozen(self) -> bool {
         match self {
             ApiVersion::V2026_11_01Preview => false,
-            ApiVersion::V2018_05_01 => true,
+            ApiVersion::V2018_05_01 | ApiVersion::V2018_03_01 | ApiVersion::V2017_09_01Preview => true,
         }
+    }
+
+    /// Whether it knows no workspaces: what it has lies right below its group.
+    pub fn is_flat(self) -> bool {
+        matches!(self, ApiVersion::V2018_03_01 | ApiVersion::V2017_09_01Preview)
     }
 
     /// The version that a client named, if it is served.

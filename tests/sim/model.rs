@@ -534,6 +534,7 @@ impl Model {
             node_setup: None,
             user_account: batchyard::domain::cluster::UserAccount { name: "user".into(), ssh_public_key: None },
             subnet: None,
+            older: None,
         };
         let status = ClusterStatus {
             allocation: if target == 0 { Allocation::Steady } else { Allocation::Resizing },

@@ -133,6 +133,7 @@ impl Bed {
                 environment: None,
                 secrets: Some(vec!["TOKEN".into()]),
                 max_wall_clock_s: 3600,
+                older: None,
             },
             secrets: BTreeMap::from([("secrets.TOKEN".to_owned(), SecretText("canary-value".into()))]),
         }
@@ -287,6 +288,7 @@ pub(crate) fn new_cluster(target: u32) -> NewCluster {
             node_setup: None,
             user_account: UserAccount { name: "ops".into(), ssh_public_key: None },
             subnet: None,
+            older: None,
         },
         secrets: BTreeMap::new(),
     }

@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
-
 use crate::domain::job::{Job, STDOUTERR};
 use crate::domain::output::OutputEntry;
 use crate::error::Error;
 use crate::http::call::{Answer, Call};
 use crate::http::links::Maker;
 use crate::http::query::{Query, invalid};
-use crate::http::respond::json;
-use crate::http::{cursor, verbs};
-use crate::wire::shapes::ListPage;
+use crate::http::{cursor, present, verbs};
 use crate::wire::v2018_05_01::files::FileBody;
 
 /// How long links are good for. Unit: minutes. Source: `linkexpiryinminutes`, openapi 2018-05-01.
@@ -31,7 +27,7 @@ pub(crate) async fn list(call: Call) -> Answer {
     let service = &call.parts.service;
     let stored = service.get::<Job>(call.id()?).await?;
     let Some(place) = service.output_place(call.id()?, &directory).await? else {
-        return json(StatusCode::OK, &ListPage::<FileBody> { value: Vec::new(), next_link: None });
+        return present::files(&call, Vec::new(), None);
     };
     let mut entries = service.output.list(&place, &folder).await?;
     if let Some(after) = &after {
@@ -47,7 +43,7 @@ pub(crate) async fn list(call: Call) -> Answer {
     let expires = call.parts.clock.now() + Duration::from_secs(u64::from(minutes) * 60);
     let maker = Maker::new(&call.parts.signer, &call.base, &stored, &directory, &place, expires)?;
     let link = |name: &str| maker.link(&if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") });
-    json(StatusCode::OK, &ListPage { value: entries.into_iter().map(|entry| FileBody::of(entry, link)).collect(), next_link })
+    present::files(&call, entries.into_iter().map(|entry| FileBody::of(entry, link)).collect(), next_link)
 }
 
 /// The id of the directory. The standard one is found in any case, as a published notebook writes it oddly.

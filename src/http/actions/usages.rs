@@ -11,6 +11,7 @@ use crate::http::verbs;
 use crate::service::{ListScope, PageRequest};
 use crate::wire::platform::canonical_location;
 use crate::wire::shapes::ListPage;
+use crate::wire::v2018_03_01;
 use crate::wire::v2018_05_01::usages::{Used, family_of, rows};
 
 /// The rows of a region, in their recorded order.
@@ -35,5 +36,10 @@ pub(crate) async fn list(call: Call) -> Answer {
         }
     }
     let limits = service.limits();
+    if call.contract.is_flat() {
+        let active = service.active_jobs(call.subscription()?, &location).await?;
+        let value = v2018_03_01::usages(rows(&used, i64::from(limits.clusters)), active)?;
+        return json(StatusCode::OK, &ListPage { value, next_link: None });
+    }
     json(StatusCode::OK, &ListPage { value: rows(&used, i64::from(limits.clusters)), next_link: None })
 }

@@ -48,6 +48,14 @@ pub fn openapi(version: ApiVersion) -> Value {
     })
 }
 
+/// The published id of an operation: one has another name before 2018-05-01.
+fn operation_id(route: &Route, version: ApiVersion) -> &'static str {
+    match (route.operation, version) {
+        ("Usages_List", ApiVersion::V2018_03_01) => "Usage_List",
+        (id, _) => id,
+    }
+}
+
 /// The schemas that the paths lead to, by way of others too.
 fn used(paths: &Map<String, Value>, mut schemas: schemas::Schemas) -> schemas::Schemas {
     let mut used = Map::new();
@@ -111,7 +119,7 @@ fn operation(route: &Route, about: &Operation, version: ApiVersion) -> Value {
         parameters.push(json!({"name": name, "in": "query", "required": required, "schema": schema}));
     }
     let mut document = json!({
-        "operationId": route.operation,
+        "operationId": operation_id(route, version),
         "summary": about.summary,
         "tags": [route.operation.split('_').next().unwrap_or_default()],
         "parameters": parameters,

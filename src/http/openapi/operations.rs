@@ -104,8 +104,33 @@ fn linked(summary: &'static str) -> Operation {
 pub(super) fn describe(operation: &str, version: ApiVersion) -> Operation {
     match version {
         ApiVersion::V2018_05_01 => published(operation),
+        ApiVersion::V2018_03_01 | ApiVersion::V2017_09_01Preview => older(operation, version),
         ApiVersion::V2026_11_01Preview => own(operation),
     }
+}
+
+/// What the versions before workspaces do otherwise.
+fn older(operation: &str, version: ApiVersion) -> Operation {
+    match operation {
+        "Clusters_List" => filtered(list("Lists the clusters of a subscription.", "ClusterListResult")),
+        "Clusters_ListByResourceGroup" => filtered(list("Lists the clusters of a group.", "ClusterListResult")),
+        "Jobs_List" => filtered(list("Lists the jobs of a subscription.", "JobListResult")),
+        "Jobs_ListByResourceGroup" => filtered(list("Lists the jobs of a group.", "JobListResult")),
+        "FileServers_List" => filtered(list("Lists the file servers of a subscription.", "FileServerListResult")),
+        "FileServers_ListByResourceGroup" => filtered(list("Lists the file servers of a group.", "FileServerListResult")),
+        "Jobs_ListOutputFiles" | "Jobs_ListOutputFilesNext" if version == ApiVersion::V2017_09_01Preview => {
+            let mut files = published(operation);
+            files.query.retain(|(name, _, _)| *name != "directory");
+            files
+        }
+        _ => published(operation),
+    }
+}
+
+/// Parameters that were published and never described: a request that gives one is refused.
+fn filtered(operation: Operation) -> Operation {
+    let text = || json!({"type": "string", "description": "Not offered: a request that gives it is refused."});
+    operation.query(vec![("$filter", false, text()), ("$select", false, text())])
 }
 
 /// What our own version does otherwise.

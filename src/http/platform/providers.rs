@@ -14,16 +14,25 @@ use crate::wire::v2018_05_01::operations_list;
 
 const BATCHAI_VERSIONS: &[&str] = &["2026-11-01-preview", "2018-05-01"];
 
+/// Versions before workspaces.
+const FLAT_VERSIONS: &[&str] = &["2018-03-01", "2017-09-01-preview"];
+
+const ALL_VERSIONS: &[&str] = &["2026-11-01-preview", "2018-05-01", "2018-03-01", "2017-09-01-preview"];
+
+const USAGES_VERSIONS: &[&str] = &["2026-11-01-preview", "2018-05-01", "2018-03-01"];
+
 const OWN_VERSIONS: &[&str] = &["2026-11-01-preview"];
 
 /// The types of the provider and of the platform that this server has, with their versions.
 const BATCHAI_TYPES: &[(&str, &[&str])] = &[
-    ("operations", BATCHAI_VERSIONS),
-    ("locations", BATCHAI_VERSIONS),
-    ("locations/usages", BATCHAI_VERSIONS),
-    ("locations/operationresults", BATCHAI_VERSIONS),
-    ("locations/operationstatuses", BATCHAI_VERSIONS),
+    ("operations", ALL_VERSIONS),
+    ("locations", ALL_VERSIONS),
+    ("locations/usages", USAGES_VERSIONS),
+    ("locations/operationresults", ALL_VERSIONS),
+    ("locations/operationstatuses", ALL_VERSIONS),
     ("events", OWN_VERSIONS),
+    ("clusters", FLAT_VERSIONS),
+    ("jobs", FLAT_VERSIONS),
     ("workspaces", BATCHAI_VERSIONS),
     ("workspaces/clusters", BATCHAI_VERSIONS),
     ("workspaces/fileservers", BATCHAI_VERSIONS),

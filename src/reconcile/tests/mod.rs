@@ -80,6 +80,7 @@ pub(super) fn cluster(target: u32) -> Scene {
             node_setup: None,
             user_account: UserAccount { name: "user".into(), ssh_public_key: None },
             subnet: None,
+            older: None,
         },
         status: ClusterStatus {
             allocation: Allocation::Steady,

@@ -3,6 +3,7 @@
 mod change;
 mod create;
 mod delete;
+mod flat;
 mod read;
 mod row;
 mod server;
@@ -11,6 +12,7 @@ mod submit;
 pub(crate) use change::{Change, GroupChange, Patched, Terminated, change, terminate, upsert_group};
 pub(crate) use create::{Created, New, SealedSecret, create, create_limited};
 pub(crate) use delete::mark;
+pub(crate) use flat::{active_jobs, find_flat, list_flat};
 pub(crate) use read::{Children, cluster_logins, find, find_by_uid, job_logins, known, last_attempt, list};
 pub(crate) use server::{KnownServer, servers, users};
 pub(crate) use submit::{Submission, Submitted, submit};

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::cluster::{Allocation, Cluster, ClusterSpec, ImageReference, Scale, VmPriority};
+use crate::domain::older::Older;
 use crate::domain::resource::Envelope;
 use crate::error::{Error, ErrorCode, Violation, Violations};
 use crate::id::{Kind, ResourceId};
@@ -66,6 +67,7 @@ pub fn decode_spec(fields: &Fields<'_>, secrets: &mut Secrets, found: &mut Viola
         node_setup,
         user_account: user_account?,
         subnet,
+        older: None,
     })
 }
 
@@ -205,6 +207,10 @@ fn setup_output_suffix(stored: &Envelope<Cluster>) -> String {
 
 impl Encode for Cluster {
     type Body<'a> = ClusterBody<'a>;
+
+    fn older(spec: &ClusterSpec) -> Option<&Older> {
+        spec.older.as_ref()
+    }
 
     fn encode(stored: &Envelope<Cluster>) -> ClusterBody<'_> {
         let (spec, status) = (&stored.spec, &stored.status);

@@ -9,6 +9,7 @@ use crate::domain::cluster::MAX_NODES;
 use crate::domain::job::{
     DEFAULT_MAX_WALL_CLOCK, InputDirectory, Job, JobSpec, JobStatus, OutputDirectory, Phase, Priority, SECRETS, STDOUTERR,
 };
+use crate::domain::older::Older;
 use crate::domain::resource::Envelope;
 use crate::error::{Error, Violations};
 use crate::id::{Kind, ResourceId};
@@ -75,6 +76,7 @@ pub fn decode_spec(fields: &Fields<'_>, secrets: &mut Secrets, found: &mut Viola
         environment,
         secrets: names,
         max_wall_clock_s: max_wall_clock_s?,
+        older: None,
     })
 }
 
@@ -286,6 +288,10 @@ impl ExecutionInfo<'_> {
 
 impl Encode for Job {
     type Body<'a> = JobBody<'a>;
+
+    fn older(spec: &JobSpec) -> Option<&Older> {
+        spec.older.as_ref()
+    }
 
     fn encode(stored: &Envelope<Job>) -> JobBody<'_> {
         let (spec, status) = (&stored.spec, &stored.status);

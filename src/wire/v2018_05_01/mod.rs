@@ -27,12 +27,19 @@ mod tests;
 
 use serde::Serialize;
 
+use crate::domain::older::Older;
 use crate::domain::resource::{Envelope, Resource};
 
 /// A kind that this version shows.
 pub trait Encode: Resource + Sized {
     /// The document, borrowing from what was stored.
     type Body<'a>: Serialize + Send;
+
+    /// What only older versions know of what was asked for.
+    fn older(spec: &Self::Spec) -> Option<&Older> {
+        let _ = spec;
+        None
+    }
 
     /// The document of a stored resource.
     fn encode(stored: &Envelope<Self>) -> Self::Body<'_>;

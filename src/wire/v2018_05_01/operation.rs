@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::domain::operation::{Operation, State};
 use crate::id::ResourceId;
+use crate::wire::ApiVersion;
 use crate::wire::times::moment;
 
 /// The status document of an operation.
@@ -38,8 +39,11 @@ struct OperationError<'a> {
 
 impl<'a> OperationResult<'a> {
     /// The document; `url` is where it was asked for, without query.
-    pub fn of(operation: &'a Operation, url: String) -> OperationResult<'a> {
-        let key = || ResourceId::parse(&operation.resource_path).ok().map(|id| id.dollar_key());
+    pub fn of(operation: &'a Operation, url: String, version: ApiVersion) -> OperationResult<'a> {
+        let key = || {
+            let id = ResourceId::parse(&operation.resource_path).ok()?;
+            Some(if version.is_flat() { id.flat_dollar_key() } else { id.dollar_key() })
+        };
         let succeeded = operation.state == State::Succeeded;
         OperationResult {
             id: url,

@@ -9,6 +9,7 @@ mod file_servers;
 mod jobs;
 mod lists;
 mod mounts;
+mod older;
 mod own;
 mod platform;
 mod shared;
@@ -39,6 +40,8 @@ pub(super) fn all(version: ApiVersion) -> Schemas {
     let all = parts.into_iter().flatten().map(|(name, schema)| (name.to_owned(), schema)).collect();
     match version {
         ApiVersion::V2018_05_01 => all,
+        ApiVersion::V2018_03_01 => older::v2018_03_01(all),
+        ApiVersion::V2017_09_01Preview => older::v2017_09_01_preview(all),
         ApiVersion::V2026_11_01Preview => own::of(all),
     }
 }

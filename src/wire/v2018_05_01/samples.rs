@@ -117,6 +117,7 @@ pub(crate) fn cluster() -> Envelope<Cluster> {
         }),
         user_account: UserAccount { name: "ops".into(), ssh_public_key: Some("ssh-rsa AAAA".into()) },
         subnet: Some("/subscriptions/x/subnets/s".into()),
+        older: None,
     };
     let status = ClusterStatus {
         allocation: Allocation::Steady,

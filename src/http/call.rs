@@ -111,6 +111,7 @@ impl Call {
         match &self.target {
             Target::Subscription(id) => Ok(Scope::Subscription(*id)),
             Target::Resource(id) => Ok(Scope::Resource(id.clone())),
+            Target::Flat(id) => Ok(Scope::Resource(id.group.clone())),
             Target::None => Err(Error::internal(format!("{} names no scope", self.route.operation))),
         }
     }

@@ -133,10 +133,6 @@ async fn admit(
         let provider = route.template.contains("{P}") || route.template.contains("{WS}") || route.template.contains("{EXP}");
         version = if provider {
             contract = check_version(parts, route, &query)?;
-            if contract.is_flat() && route.method == Method::DELETE {
-                // Source: recorded 2018-03-01 counters.
-                seen.kind = Some(RequestKind::Write);
-            }
             contract.as_str().to_owned()
         } else {
             check_platform_version(&query)?
@@ -536,6 +532,8 @@ fn shown(text: &str) -> String {
 fn kind_of(route: &Route) -> RequestKind {
     match route.method {
         Method::GET | Method::HEAD => RequestKind::Read,
+        // Deletes counted as writes before 2018-05-01. Source: recorded 2018-03-01 counters.
+        Method::DELETE if matches!(route.access, Access::Flat(_)) => RequestKind::Write,
         Method::DELETE => RequestKind::Delete,
         // POST lists count as reads. Source: recorded counters.
         Method::POST if route.template.contains("/list") => RequestKind::Read,

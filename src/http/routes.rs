@@ -449,7 +449,12 @@ mod tests {
         for route in ROUTES {
             let asks = matches!(
                 route.access,
-                Access::Subscription | Access::Visible | Access::Scope | Access::Resource(_) | Access::Flat(_) | Access::Operation
+                Access::Subscription
+                    | Access::Visible
+                    | Access::Scope
+                    | Access::Resource(_)
+                    | Access::Flat(_)
+                    | Access::Operation
             );
             assert_eq!(asks, !route.action.is_empty(), "{}", route.operation);
         }

@@ -42,7 +42,13 @@ pub struct Reference {
 pub fn read(kind: Kind, document: &Value, found: &mut Violations) -> Read {
     let mut older = Older::default();
     let mut turned = document.clone();
-    if let Some(properties) = Fields::root(document, found).and_then(|root| root.object("properties", found)) {
+    let root = Fields::root(document, found);
+    if root.as_ref().is_some_and(|root| asks_for_tags(document) && root.has("tags")) {
+        let message =
+            "The property 'tags' is not kept by this server: newer versions know none on resources of this type. Leave it out.";
+        found.invalid("tags", message);
+    }
+    if let Some(properties) = root.and_then(|root| root.object("properties", found)) {
         match kind {
             Kind::Job => read_job(&properties, &mut turned, &mut older, found),
             Kind::Cluster => {
@@ -55,6 +61,10 @@ pub fn read(kind: Kind, document: &Value, found: &mut Violations) -> Read {
     let mut references = Vec::new();
     find_references(&turned, &mut String::new(), &mut references);
     Read { document: turned, older: older.unless_empty(), references }
+}
+
+fn asks_for_tags(document: &Value) -> bool {
+    document.get("tags").is_some_and(|tags| tags.as_object().is_none_or(|tags| !tags.is_empty()))
 }
 
 fn read_job(properties: &Fields<'_>, turned: &mut Value, older: &mut Older, found: &mut Violations) {

@@ -11,6 +11,7 @@ pub(super) fn v2018_03_01(mut all: Schemas) -> Schemas {
     for kind in ["Cluster", "Job", "FileServer"] {
         let create = format!("{kind}CreateParameters");
         add(&mut all, &create, &[("location!", text()), ("tags", tags())]);
+        add(&mut all, "ClusterUpdateParameters", &[("tags", tags())]);
         add(&mut all, kind, &[("location", text()), ("tags", tags())]);
     }
     require(&mut all, "Cluster", "location");

@@ -137,6 +137,7 @@ const EXP: Access = Access::Resource(Kind::Experiment);
 const JOB: Access = Access::Resource(Kind::Job);
 const OP: Access = Access::Operation;
 const FLAT_CLUSTER: Access = Access::Flat(Kind::Cluster);
+const FLAT_SERVER: Access = Access::Flat(Kind::FileServer);
 const FLAT_JOB: Access = Access::Flat(Kind::Job);
 
 /// All routes. Where two templates fit, the earlier one is taken.
@@ -197,6 +198,11 @@ pub(crate) static ROUTES: &[Route] = &[
     flat(POST, "{RG}{P}/jobs/{jobName}/terminate", FLAT_JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/terminate/action", "Jobs_Terminate", |c| Box::pin(actions::terminate::job(c))),
     flat(GET, "{S}{P}/jobs", SUB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_List", |c| Box::pin(flat::list::<Job>(c))),
     flat(GET, "{RG}{P}/jobs", GROUP, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_ListByResourceGroup", |c| Box::pin(flat::list::<Job>(c))),
+    flat(PUT, "{RG}{P}/fileServers/{fileServerName}", FLAT_SERVER, "Microsoft.BatchAI/workspaces/fileservers/write", "FileServers_Create", |c| Box::pin(flat::put::<FileServer>(c))),
+    flat(DELETE, "{RG}{P}/fileServers/{fileServerName}", FLAT_SERVER, "Microsoft.BatchAI/workspaces/fileservers/delete", "FileServers_Delete", |c| Box::pin(flat::delete::<FileServer>(c))),
+    flat(GET, "{RG}{P}/fileServers/{fileServerName}", FLAT_SERVER, "Microsoft.BatchAI/workspaces/fileservers/read", "FileServers_Get", |c| Box::pin(verbs::get::<FileServer>(c))),
+    flat(GET, "{S}{P}/fileServers", SUB, "Microsoft.BatchAI/workspaces/fileservers/read", "FileServers_List", |c| Box::pin(flat::list::<FileServer>(c))),
+    flat(GET, "{RG}{P}/fileServers", GROUP, "Microsoft.BatchAI/workspaces/fileservers/read", "FileServers_ListByResourceGroup", |c| Box::pin(flat::list::<FileServer>(c))),
 
     // Our own version alone
     own("{S}{P}/events", SUB, "Events_Follow", |c| Box::pin(events::follow(c))),

@@ -32,6 +32,7 @@ const BATCHAI_TYPES: &[(&str, &[&str])] = &[
     ("locations/operationstatuses", ALL_VERSIONS),
     ("events", OWN_VERSIONS),
     ("clusters", FLAT_VERSIONS),
+    ("fileServers", FLAT_VERSIONS),
     ("jobs", FLAT_VERSIONS),
     ("workspaces", BATCHAI_VERSIONS),
     ("workspaces/clusters", BATCHAI_VERSIONS),

@@ -110,6 +110,7 @@ impl Server {
             limits: service::Limits {
                 clusters: config.limits.clusters,
                 file_servers: config.limits.file_servers,
+                cores: config.limits.cores(),
                 stop_grace: config.limits.stop_grace.0,
                 record_for: config.limits.record.0,
             },
@@ -136,7 +137,11 @@ impl Server {
                 driver: nodes.driver,
                 clock: Arc::clone(&clock),
                 wake,
-                limits: reconcile::Limits::default().with_stop_grace(config.limits.stop_grace.0),
+                limits: reconcile::Limits {
+                    scale_down_after: config.limits.scale_down_after.0,
+                    cores: config.limits.cores(),
+                    ..reconcile::Limits::default().with_stop_grace(config.limits.stop_grace.0)
+                },
                 prefix,
                 holder,
                 entropy: Arc::new(SystemEntropy),

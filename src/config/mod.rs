@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::domain::quota::{CoreQuota, CoreQuotas, FAMILIES};
 use toml::Value;
 
 use crate::secret::SecretText;
@@ -169,6 +170,12 @@ pub struct Limits {
     pub clusters: u32,
     /// Most file servers of one subscription in one region. Default: 20.
     pub file_servers: u32,
+    /// Most cores of the dedicated nodes of one subscription in one region: `total`, and by the names of families. Default: no limit.
+    pub dedicated_cores: Vec<(&'static str, u32)>,
+    /// The same of low-priority nodes.
+    pub low_priority_cores: Vec<(&'static str, u32)>,
+    /// How long a cluster that scales by its queue stays larger than its jobs need. Default: 5 m.
+    pub scale_down_after: Span,
     /// Time between the polite signal and the last one when a job is stopped. Default: 10 s.
     pub stop_grace: Span,
     /// Time that a stopping server has for requests in flight. Default: 15 s.
@@ -437,6 +444,9 @@ fn limits(mut section: Section<'_>) -> Limits {
     let limits = Limits {
         clusters: section.number("clusters", 20, 0..=100_000),
         file_servers: section.number("file_servers", 20, 0..=100_000),
+        dedicated_cores: cores(&mut section, "dedicated_cores"),
+        low_priority_cores: cores(&mut section, "low_priority_cores"),
+        scale_down_after: section.span("scale_down_after", Span(Duration::from_secs(300))),
         stop_grace: section.span("stop_grace", Span(Duration::from_secs(10))),
         drain: section.span("drain", Span(Duration::from_secs(15))),
         record: section.span("record", Span(Duration::from_secs(90 * 24 * 3600))),
@@ -444,6 +454,32 @@ fn limits(mut section: Section<'_>) -> Limits {
     };
     section.end();
     limits
+}
+
+/// The key of the quota on all families together.
+const TOTAL: &str = "total";
+
+fn cores(section: &mut Section<'_>, key: &'static str) -> Vec<(&'static str, u32)> {
+    let wanted = format!("a table of numbers by '{TOTAL}' and families of VM sizes ({})", FAMILIES.join(", "));
+    section.take(key, Vec::new(), &wanted, |value| {
+        let toml::Value::Table(table) = value else { return None };
+        let entry = |(name, value): (String, toml::Value)| {
+            let name = FAMILIES.into_iter().chain([TOTAL]).find(|known| known.eq_ignore_ascii_case(&name))?;
+            Some((name, u32::try_from(value.as_integer()?).ok()?))
+        };
+        table.into_iter().map(entry).collect()
+    })
+}
+
+impl Limits {
+    /// The quotas on cores.
+    pub fn cores(&self) -> CoreQuotas {
+        let quota = |entries: &[(&'static str, u32)]| CoreQuota {
+            total: entries.iter().find(|(name, _)| *name == TOTAL).map(|(_, most)| *most),
+            families: entries.iter().copied().filter(|(name, _)| *name != TOTAL).collect(),
+        };
+        CoreQuotas { dedicated: quota(&self.dedicated_cores), low_priority: quota(&self.low_priority_cores) }
+    }
 }
 
 fn throttle(mut section: Section<'_>) -> Throttle {

@@ -70,6 +70,15 @@ impl Config {
         out.section("limits");
         out.value("clusters", i64::from(self.limits.clusters));
         out.value("file_servers", i64::from(self.limits.file_servers));
+        for (key, cores) in
+            [("dedicated_cores", &self.limits.dedicated_cores), ("low_priority_cores", &self.limits.low_priority_cores)]
+        {
+            out.value(
+                key,
+                cores.iter().map(|(name, most)| ((*name).to_owned(), Value::from(i64::from(*most)))).collect::<toml::Table>(),
+            );
+        }
+        out.value("scale_down_after", self.limits.scale_down_after.to_string());
         out.value("stop_grace", self.limits.stop_grace.to_string());
         out.value("drain", self.limits.drain.to_string());
         out.value("record", self.limits.record.to_string());

@@ -54,7 +54,7 @@ pub struct ClusterSpec {
 }
 
 /// Whether a cluster's machines may be taken away by the cloud.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VmPriority {
     /// They stay until released.
@@ -92,6 +92,14 @@ impl Scale {
         match self {
             Scale::Manual { target, .. } => target,
             Scale::Auto { minimum, maximum, initial } => initial.max(minimum).min(maximum),
+        }
+    }
+
+    /// What is recorded at first of a cluster that scales by its queue.
+    pub fn first_auto(self) -> Option<AutoTarget> {
+        match self {
+            Scale::Manual { .. } => None,
+            Scale::Auto { .. } => Some(AutoTarget { target: self.first_target(), surplus_since: None }),
         }
     }
 
@@ -160,6 +168,9 @@ pub struct ClusterStatus {
     /// What went wrong with nodes; empty when nothing is wrong now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<EntityError>,
+    /// Where the cluster scales by its queue: how many nodes it is to have now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<AutoTarget>,
     /// The subnet of the file servers that its nodes mount, where the request named none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<String>,
@@ -168,6 +179,16 @@ pub struct ClusterStatus {
     /// Nodes by state. Filled in on reading, from the machines; never stored.
     #[serde(skip)]
     pub nodes: NodeCounts,
+}
+
+/// How many nodes a cluster that scales by its queue is to have now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoTarget {
+    /// Unit: whole machines, within the bounds of its scale.
+    pub target: u32,
+    /// Since when its jobs need fewer.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub surplus_since: Option<Timestamp>,
 }
 
 /// Whether the number of nodes is right. `Steady` says nothing of their readiness.

@@ -5,7 +5,7 @@
 
 use crate::clock::Timestamp;
 use crate::domain::attempt::{Assignment, Attempt, End, Stop};
-use crate::domain::cluster::{Allocation, ClusterSpec, ClusterStatus, Deallocation};
+use crate::domain::cluster::{Allocation, AutoTarget, ClusterSpec, ClusterStatus, Deallocation};
 use crate::domain::job::{JobStatus, Phase};
 use crate::domain::machine::{Machine, MachineSpec};
 use crate::domain::operation::Verb;
@@ -46,6 +46,8 @@ pub struct ClusterRow {
     pub uid: ResourceUid,
     /// Its canonical path.
     pub path: String,
+    /// Its region.
+    pub location: String,
     /// What was asked for.
     pub spec: ClusterSpec,
     /// What was recorded.
@@ -56,6 +58,13 @@ pub struct ClusterRow {
     pub last_ordinal: i32,
     /// Counts changes of the row; writes check it.
     pub revision: i64,
+}
+
+impl ClusterRow {
+    /// What quotas are counted for: the subscription, which its path names second, and the region.
+    pub fn account(&self) -> (&str, &str) {
+        (self.path.split('/').nth(2).unwrap_or_default(), &self.location)
+    }
 }
 
 /// A job as reconcilers read it.
@@ -255,6 +264,8 @@ pub enum Change {
         changed_at: Timestamp,
         /// The errors from now on.
         errors: Vec<EntityError>,
+        /// What is recorded from now on where the cluster scales by its queue.
+        auto: Option<AutoTarget>,
     },
     /// The operations of a kind that run on a resource have done what they promised.
     FinishOperations {

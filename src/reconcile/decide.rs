@@ -1,6 +1,10 @@
 //! The whole of one pass, in the order in which later decisions need earlier ones.
 
+use std::collections::BTreeMap;
+
+use crate::domain::cluster::VmPriority;
 use crate::domain::machine::{Machine, MachineState};
+use crate::domain::quota::{CoreQuotas, CoresUsed};
 use crate::domain::snapshot::{Change, ClusterRow};
 use crate::reconcile::draft::Draft;
 use crate::reconcile::mint::{Entropy, Mint};
@@ -14,7 +18,7 @@ use crate::reconcile::{cluster, container, job, placement, stranger};
 /// is empty until something else happens.
 pub fn decide(world: &World<'_>, entropy: &dyn Entropy) -> Plan {
     let mut mint = Mint::new(entropy, world.now);
-    let mut draft = Draft::default();
+    let mut draft = Draft { cores: cores_used(world), ..Draft::default() };
     for cluster in world.clusters.values() {
         if world.is_aside(cluster.uid) {
             draft.reason(Reason::PutAside { about: cluster.uid });
@@ -78,4 +82,20 @@ fn goes_on(world: &World<'_>, plan: &Plan) -> bool {
         | Change::Remove { .. } => true,
     };
     plan.groups.iter().flat_map(|group| &group.changes).any(leads_on) || world.clusters.values().any(|cluster| is_cut(cluster))
+}
+
+/// Cores of all machines that are not gone, by what quotas are counted for.
+fn cores_used(world: &World<'_>) -> BTreeMap<(String, String, VmPriority), CoresUsed> {
+    let mut used: BTreeMap<_, CoresUsed> = BTreeMap::new();
+    if world.limits.cores == CoreQuotas::default() {
+        return used;
+    }
+    for machine in world.machines.values() {
+        if let Some(cluster) = world.clusters.get(&machine.cluster) {
+            let (subscription, region) = cluster.account();
+            let key = (subscription.to_owned(), region.to_owned(), cluster.spec.vm_priority);
+            used.entry(key).or_default().add(&machine.size.name, machine.size.cores);
+        }
+    }
+    used
 }

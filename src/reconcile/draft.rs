@@ -1,9 +1,11 @@
 //! A plan being made: what later decisions of the pass must know of earlier ones, and the wall between resources.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::clock::Timestamp;
+use crate::domain::cluster::VmPriority;
+use crate::domain::quota::CoresUsed;
 use crate::domain::snapshot::Change;
 use crate::id::{AttemptUid, MachineUid, ResourceUid};
 use crate::reconcile::plan::{Effect, Group, Plan, Reason};
@@ -18,6 +20,8 @@ pub(super) struct Draft {
     pub(super) ended: BTreeSet<AttemptUid>,
     /// Jobs whose attempt ends in this pass.
     pub(super) ended_jobs: BTreeSet<ResourceUid>,
+    /// Cores in use by the clusters of each subscription in each region, by priority, with what is asked for in this pass.
+    pub(super) cores: BTreeMap<(String, String, VmPriority), CoresUsed>,
     /// Jobs whose row is written in this pass.
     pub(super) settled_jobs: BTreeSet<ResourceUid>,
 }

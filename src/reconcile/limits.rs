@@ -6,6 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::machine::Size;
+use crate::domain::quota::CoreQuotas;
 use crate::id::MachineUid;
 
 /// Bounds of one pass and patience with what does not happen.
@@ -29,6 +30,12 @@ pub struct Limits {
     pub silence: Duration,
     /// A node without a job that was not heard for so long is replaced.
     pub deaf_patience: Duration,
+    /// A cluster that scales by its queue shrinks once its jobs needed fewer nodes for so long.
+    ///
+    /// Source: recorded times between a job's end and the node's leaving.
+    pub scale_down_after: Duration,
+    /// Most cores of a subscription's clusters in a region.
+    pub cores: CoreQuotas,
     /// Time between the two listings that make a machine without a row a stranger.
     pub stranger_grace: Duration,
     /// Pause after the first failure to make a machine; doubles with each.
@@ -67,6 +74,8 @@ impl Default for Limits {
             stop_patience: Duration::from_secs(120),
             silence: Duration::from_secs(90),
             deaf_patience: Duration::from_secs(600),
+            scale_down_after: Duration::from_secs(300),
+            cores: CoreQuotas::default(),
             stranger_grace: Duration::from_secs(10),
             retry_first: Duration::from_secs(1),
             retry_most: Duration::from_secs(300),

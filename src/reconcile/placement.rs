@@ -42,7 +42,7 @@ pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_
         }
         let needed = usize::try_from(job.node_count.max(1)).unwrap_or(usize::MAX);
         if free.len() < needed {
-            let target = cluster.spec.scale.first_target();
+            let target = cluster.status.auto.map_or_else(|| cluster.spec.scale.first_target(), |auto| auto.target);
             draft.reason(Reason::NodesWanted {
                 job: job.uid,
                 needed: job.node_count,

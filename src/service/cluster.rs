@@ -54,6 +54,7 @@ impl Service {
             allocation: if target == 0 { Allocation::Steady } else { Allocation::Resizing },
             allocation_changed_at: at,
             errors: Vec::new(),
+            auto: spec.scale.first_auto(),
             subnet,
             output_uuid: uuid::Uuid::new_v4(),
             nodes: NodeCounts::default(),
@@ -136,7 +137,13 @@ impl Service {
         let change = Change {
             tags: None,
             spec: Some(Document::of(&ScalePatch { scale })?),
-            resizing: Some(Document::of(&ResizingPatch { allocation: Allocation::Resizing, allocation_changed_at: at })?),
+            resizing: match scale {
+                Scale::Manual { .. } => {
+                    Some(Document::of(&ResizingPatch { allocation: Allocation::Resizing, allocation_changed_at: at })?)
+                }
+                // Its jobs tell whether nodes come or go.
+                Scale::Auto { .. } => None,
+            },
             activity: carried_out(caller, at, 200, None),
         };
         let patched =

@@ -8,10 +8,11 @@ use super::submit::Outcome;
 use super::workspace::came_and_went;
 use super::{NewJob, Put, Service};
 use crate::auth::Caller;
+use crate::domain::cluster::{Cluster, Scale};
 use crate::domain::job::{Job, JobSpec, JobStatus, Phase};
 use crate::domain::operation::{Operation, State, Verb};
 use crate::domain::resource::{EntityError, Envelope, Provisioning};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Violations};
 use crate::id::{Kind, ResourceId, ResourceUid};
 use crate::store::Document;
 use crate::store::resource::{self, Submission, Terminated};
@@ -98,7 +99,7 @@ impl Service {
                 None => match resource::known(self.pool(), &[cluster.key()]).await?.first() {
                     None => Some(absent(cluster)),
                     Some(known) if known.provisioning == Provisioning::Deleting => Some(deleting(cluster)),
-                    Some(_) => None,
+                    Some(_) => self.find_unfit(id, cluster, &spec).await?,
                 },
             };
             return Err(obstacle.unwrap_or_else(|| came_and_went(id)));
@@ -120,6 +121,38 @@ impl Service {
             ));
         }
         Ok(Put::Existing(found))
+    }
+
+    /// Why a job cannot run on a cluster that is there.
+    async fn find_unfit(&self, id: &ResourceId, cluster: &ResourceId, spec: &JobSpec) -> Result<Option<Error>, Error> {
+        let Some(found) = resource::find::<Cluster>(self.pool(), &cluster.key()).await? else { return Ok(None) };
+        let workspace = id.ancestor(Kind::Workspace).ok_or_else(|| Error::internal("an id without a workspace"))?;
+        let home = resource::known(self.pool(), &[workspace.key()]).await?.into_iter().next();
+        let mut broken = Violations::new();
+        if let Some(home) = home
+            && home.location != found.location
+        {
+            broken.invalid(
+                "properties.cluster.id",
+                format!(
+                    "The cluster '{}' is in '{}', and runs jobs of that region only, not of '{}'.",
+                    cluster.name(),
+                    found.location,
+                    home.location
+                ),
+            );
+        }
+        if let Scale::Auto { maximum, .. } = found.spec.scale
+            && spec.node_count > maximum
+        {
+            broken.invalid(
+                "properties.nodeCount",
+                format!(
+                    "The property 'properties.nodeCount' must be at most the cluster's maximumNodeCount, which is {maximum}."
+                ),
+            );
+        }
+        Ok(broken.into_result().err())
     }
 
     /// Ends a job: at once where it waits for nodes. `None` where it had ended.

@@ -45,6 +45,7 @@ use crate::domain::job::JobSpec;
 use crate::domain::machine::Size;
 use crate::domain::operation::Operation;
 use crate::domain::output::{OutputEntry, OutputFile, OutputPlace};
+use crate::domain::quota::CoreQuotas;
 use crate::domain::resource::{Envelope, Resource};
 use crate::error::Error;
 use crate::id::{MachineUid, ResourceId, SubscriptionId, TenantId};
@@ -91,12 +92,14 @@ pub struct Parts {
 }
 
 /// What may be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most clusters of one subscription in one region.
     pub clusters: u32,
     /// Most file servers of one subscription in one region.
     pub file_servers: u32,
+    /// Most cores of a subscription's clusters in a region. Reconcilers keep to them; here they are shown.
+    pub cores: CoreQuotas,
     /// Time between the polite signal and the last one when a job is stopped.
     pub stop_grace: Duration,
     /// How long the record of what was asked for is kept.
@@ -297,8 +300,8 @@ impl Service {
     }
 
     /// What may be asked for.
-    pub fn limits(&self) -> Limits {
-        self.inner.limits
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
     }
 
     fn now(&self) -> Timestamp {

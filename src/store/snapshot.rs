@@ -47,7 +47,7 @@ fn chain(error: &StoreError) -> String {
 async fn clusters(connection: &mut PgConnection) -> Result<Vec<ClusterRow>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select uid, path, spec as "spec: Document", status as "status: Document", provisioning, revision,
+        select uid, path, location, spec as "spec: Document", status as "status: Document", provisioning, revision,
             (select max(ordinal) from machine where cluster_uid = resource.uid) as last_ordinal
         from resource
         where kind = 'cluster'
@@ -61,6 +61,7 @@ async fn clusters(connection: &mut PgConnection) -> Result<Vec<ClusterRow>, Stor
             Ok(ClusterRow {
                 uid: ResourceUid(row.uid),
                 path: row.path.clone(),
+                location: row.location.clone(),
                 spec: row.spec.read("cluster's spec")?,
                 status: row.status.read("cluster's status")?,
                 deleting: row.provisioning == "deleting",
@@ -209,7 +210,7 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
                 where cluster_uid = cluster.uid and phase = 'queued'
                 order by rank desc, created_at, uid
                 limit case
-                    when cluster.provisioning = 'deleting' then $1
+                    when cluster.provisioning = 'deleting' or cluster.spec #> '{scale,auto}' is not null then $1
                     else least($1, $2 + (select count(*) from machine where cluster_uid = cluster.uid and state = 'ready'))
                 end
             ) queued

@@ -420,13 +420,14 @@ impl Model {
                 must(status.phase != Phase::Running, "a job runs without a place")?;
                 self.job_moves(*uid, *revision, status)?;
             }
-            Change::ClusterStatus { uid, revision, allocation, changed_at, errors } => {
+            Change::ClusterStatus { uid, revision, allocation, changed_at, errors, auto } => {
                 let found = self.clusters.get(uid).ok_or(Refused::Stale)?.revision;
                 self.fresh(found, *revision)?;
                 let cluster = self.clusters.get_mut(uid).ok_or(Refused::Stale)?;
                 cluster.status.allocation = *allocation;
                 cluster.status.allocation_changed_at = *changed_at;
                 cluster.status.errors.clone_from(errors);
+                cluster.status.auto = *auto;
                 cluster.revision += 1;
             }
             Change::FinishOperations { resource, verb, .. } => self.finish(*resource, *verb),
@@ -540,12 +541,16 @@ impl Model {
             allocation: if target == 0 { Allocation::Steady } else { Allocation::Resizing },
             allocation_changed_at: at,
             errors: Vec::new(),
+            auto: None,
             subnet: None,
             output_uuid: uid.0,
             nodes: NodeCounts::default(),
         };
         let path = format!("/clusters/{uid}");
-        self.clusters.insert(uid, ClusterRow { uid, path, spec, status, deleting: false, last_ordinal: 0, revision: 1 });
+        self.clusters.insert(
+            uid,
+            ClusterRow { uid, path, location: "eastus".into(), spec, status, deleting: false, last_ordinal: 0, revision: 1 },
+        );
     }
 
     pub(crate) fn resize(&mut self, uid: ResourceUid, target: u32, deallocation: Deallocation, at: Timestamp) -> bool {

@@ -270,6 +270,7 @@ pub(crate) fn service(store: Store, clock: Arc<dyn Clock>, wake: Wake) -> Servic
         limits: Limits {
             clusters: 2,
             file_servers: 2,
+            cores: Default::default(),
             stop_grace: Duration::from_secs(10),
             record_for: Duration::from_secs(90 * 86_400),
         },

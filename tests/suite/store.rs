@@ -234,6 +234,7 @@ async fn a_cluster_goes_when_its_machines_are_gone_and_frees_its_jobs() {
         allocation: Allocation::Steady,
         changed_at: at,
         errors: vec![],
+        auto: None,
     };
     assert_eq!(bed.apply(&[status]).await, Applied::All);
     let cluster = bed.snapshot().await.clusters.remove(0);

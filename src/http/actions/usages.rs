@@ -12,7 +12,7 @@ use crate::service::{ListScope, PageRequest};
 use crate::wire::platform::canonical_location;
 use crate::wire::shapes::ListPage;
 use crate::wire::v2018_03_01;
-use crate::wire::v2018_05_01::usages::{Used, family_of, rows};
+use crate::wire::v2018_05_01::usages::{Used, rows};
 
 /// The rows of a region, in their recorded order.
 pub(crate) async fn list(call: Call) -> Answer {
@@ -28,7 +28,11 @@ pub(crate) async fn list(call: Call) -> Answer {
             let vm_size = cluster.spec.vm_size.as_str();
             let cores = cluster.status.nodes.current() * cores.get(vm_size).copied().unwrap_or_default();
             used.clusters += 1;
-            used.add(cluster.spec.vm_priority == VmPriority::LowPriority, family_of(vm_size), cores);
+            let of_priority = match cluster.spec.vm_priority {
+                VmPriority::Dedicated => &mut used.dedicated,
+                VmPriority::LowPriority => &mut used.low_priority,
+            };
+            of_priority.add(vm_size, cores);
         }
         match found.next {
             Some(next) => page.after = Some(next),
@@ -38,8 +42,8 @@ pub(crate) async fn list(call: Call) -> Answer {
     let limits = service.limits();
     if call.contract.is_flat() {
         let active = service.active_jobs(call.subscription()?, &location).await?;
-        let value = v2018_03_01::usages(rows(&used, i64::from(limits.clusters)), active)?;
+        let value = v2018_03_01::usages(rows(&used, i64::from(limits.clusters), &limits.cores), active)?;
         return json(StatusCode::OK, &ListPage { value, next_link: None });
     }
-    json(StatusCode::OK, &ListPage { value: rows(&used, i64::from(limits.clusters)), next_link: None })
+    json(StatusCode::OK, &ListPage { value: rows(&used, i64::from(limits.clusters), &limits.cores), next_link: None })
 }

@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 
 use crate::clock::Timestamp;
-use crate::domain::cluster::Allocation;
+use crate::domain::cluster::{Allocation, AutoTarget};
 use crate::domain::machine::{Bootstrap, Machine, MachineSpec, MachineState, Size};
+use crate::domain::resource::EntityError;
 use crate::domain::snapshot::{Change, ClusterRow};
 use crate::id::{AttemptUid, MachineUid};
 use crate::reconcile::cluster::machine::{self, Fate};
 use crate::reconcile::cluster::node_id::node_id;
-use crate::reconcile::cluster::problems;
+use crate::reconcile::cluster::{problems, scale};
 use crate::reconcile::draft::Draft;
 use crate::reconcile::mint::Mint;
 use crate::reconcile::plan::Reason;
@@ -19,8 +20,8 @@ use crate::reconcile::world::World;
 pub(in crate::reconcile) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_>, draft: &mut Draft) {
     let mut members: Vec<(&Machine, Fate)> =
         world.nodes(cluster.uid).iter().map(|machine| (*machine, machine::decide(world, cluster, machine, draft))).collect();
-    let target = target(cluster);
     let staying = members.iter().filter(|(_, fate)| stays(fate)).count();
+    let (target, auto) = scale::target(world, cluster, staying, draft);
     let mut asks = Vec::new();
     let mut wanted = Wanted::Enough;
     if staying > target {
@@ -42,18 +43,12 @@ pub(in crate::reconcile) fn decide(world: &World<'_>, cluster: &ClusterRow, mint
         }
     }
     // Those that are gone or leave made room for these.
+    let asks_any = !asks.is_empty();
     let mut changes = asks;
     if !cluster.deleting {
-        changes.extend(status(world, cluster, target, &members, &wanted));
+        changes.extend(status(world, cluster, target, auto, &members, &wanted, asks_any));
     }
     draft.group(cluster.uid, changes);
-}
-
-fn target(cluster: &ClusterRow) -> usize {
-    if cluster.deleting {
-        return 0;
-    }
-    usize::try_from(cluster.spec.scale.first_target()).unwrap_or(usize::MAX)
 }
 
 fn stays(fate: &Fate) -> bool {
@@ -68,6 +63,8 @@ enum Wanted {
     More,
     /// They cannot be had: the driver does not know the size.
     SizeUnknown,
+    /// Not all of them can be had: a quota of cores is reached. What is shown of that.
+    OverQuota(EntityError),
 }
 
 /// Who leaves first. The order of the fields is the policy; the newest leave first among equals, as nodes are used in the order
@@ -130,12 +127,22 @@ fn grow(
         return Wanted::SizeUnknown;
     };
     let most = usize::try_from(world.limits.ask).unwrap_or(usize::MAX);
+    let quota = world.limits.cores.of(cluster.spec.vm_priority);
+    let (subscription, region) = cluster.account();
+    let key = (subscription.to_owned(), region.to_owned(), cluster.spec.vm_priority);
+    let used = draft.cores.entry(key).or_default();
+    let left = used.left(quota, &size.name);
+    let allowed = left.map_or(usize::MAX, |(cores, ..)| usize::try_from(cores / size.cores.max(1)).unwrap_or(usize::MAX));
     let mut ordinal = cluster.last_ordinal;
-    for _ in 0..missing.min(most) {
+    for _ in 0..missing.min(most).min(allowed) {
         ordinal = ordinal.saturating_add(1);
+        used.add(&size.name, size.cores);
         asks.push(ask(world, cluster, size, ordinal, mint));
     }
-    Wanted::More
+    match left {
+        Some((_, name, limit)) if allowed < missing => Wanted::OverQuota(problems::over_quota(name, limit)),
+        _ => Wanted::More,
+    }
 }
 
 fn ask(world: &World<'_>, cluster: &ClusterRow, size: &Size, ordinal: i32, mint: &mut Mint<'_>) -> Change {
@@ -162,8 +169,10 @@ fn status(
     world: &World<'_>,
     cluster: &ClusterRow,
     target: usize,
+    auto: Option<AutoTarget>,
     members: &[(&Machine, Fate)],
     wanted: &Wanted,
+    asks_any: bool,
 ) -> Option<Change> {
     let count = |is: fn(&Fate) -> bool| members.iter().filter(|(_, fate)| is(fate)).count();
     let leaving = count(|fate| fate.state == MachineState::Leaving);
@@ -173,6 +182,8 @@ fn status(
         Wanted::Enough => there + held == target,
         Wanted::More => false,
         Wanted::SizeUnknown => true,
+        // As many as there may be.
+        Wanted::OverQuota(_) => !asks_any && there + held == members.iter().filter(|(_, fate)| stays(fate)).count(),
     };
     let allocation = if settled && leaving == 0 { Allocation::Steady } else { Allocation::Resizing };
     let shown = members.iter().filter(|(_, fate)| stays(fate));
@@ -181,10 +192,13 @@ fn status(
     if matches!(wanted, Wanted::SizeUnknown) {
         errors.push(problems::size_unknown(&cluster.spec.vm_size));
     }
+    if let Wanted::OverQuota(problem) = wanted {
+        errors.push(problem.clone());
+    }
     let same = allocation == cluster.status.allocation;
-    if same && errors == cluster.status.errors {
+    if same && errors == cluster.status.errors && auto == cluster.status.auto {
         return None;
     }
     let changed_at = if same { cluster.status.allocation_changed_at } else { world.now };
-    Some(Change::ClusterStatus { uid: cluster.uid, revision: cluster.revision, allocation, changed_at, errors })
+    Some(Change::ClusterStatus { uid: cluster.uid, revision: cluster.revision, allocation, changed_at, errors, auto })
 }

@@ -5,5 +5,6 @@ mod decide;
 mod machine;
 mod node_id;
 mod problems;
+mod scale;
 
 pub(super) use decide::decide;

@@ -61,6 +61,14 @@ pub(super) fn size_unknown(size: &str) -> EntityError {
     EntityError::new(SIZE, format!("Nodes of the size {size} cannot be made here."))
 }
 
+/// A quota of cores keeps nodes from being made.
+///
+/// Source: the documentation of the original: fewer nodes than asked for, and a cluster that stays usable.
+pub(super) fn over_quota(name: &str, limit: u32) -> EntityError {
+    EntityError::new(QUOTA, format!("Nodes are missing, as the quota of {limit} cores for {name} in this region is reached."))
+        .with_detail("Limit", limit.to_string())
+}
+
 /// Whether a machine that is not made yet waits for something that only others can change: then the cluster is as large as it
 /// gets for now.
 pub(super) fn is_held(problem: &EntityError) -> bool {

@@ -1,5 +1,7 @@
 use super::*;
+use crate::domain::cluster::AutoTarget;
 use crate::domain::machine::MachineState::*;
+use crate::domain::quota::CoreQuota;
 use crate::reconcile::Answer;
 use crate::reconcile::memory::{Failure, FailureKind};
 
@@ -210,4 +212,97 @@ fn a_node_that_does_not_stop_its_job_in_time_goes_with_it() {
     assert_eq!(scene.decides(), ["leave 1: Terminate", "ask 2", "cluster Resizing"]);
     scene.since = ago(5);
     assert!(scene.plan().is_empty(), "patience counts from when somebody watched");
+}
+
+/// A cluster that scales by its queue within bounds and is to have `target` nodes now.
+fn scaled(minimum: u32, maximum: u32, target: u32) -> Scene {
+    let mut scene = cluster(0);
+    scene.row().spec.scale = Scale::Auto { minimum, maximum, initial: 0 };
+    scene.row().status.auto = Some(AutoTarget { target, surplus_since: None });
+    scene
+}
+
+fn auto(plan: &Plan) -> Option<AutoTarget> {
+    plan.changes().into_iter().find_map(|change| match change {
+        Change::ClusterStatus { auto, .. } => auto,
+        _ => None,
+    })
+}
+
+#[test]
+fn a_cluster_grows_with_its_queue_up_to_its_bound() {
+    let scene = scaled(0, 3, 0).queued(2, |_| {});
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan), ["ask 1", "ask 2", "cluster Resizing"]);
+    assert_eq!(auto(&plan), Some(AutoTarget { target: 2, surplus_since: None }));
+    assert_eq!(scaled(0, 3, 0).queued(2, |_| {}).queued(2, |_| {}).decides(), ["ask 1", "ask 2", "ask 3", "cluster Resizing"]);
+    // What it could never run does not make it grow.
+    assert!(scaled(0, 3, 0).queued(4, |_| {}).plan().is_empty());
+    assert_eq!(scaled(1, 3, 0).decides(), ["ask 1", "cluster Resizing"]);
+}
+
+#[test]
+fn nodes_that_have_a_job_are_needed_too() {
+    let scene = scaled(0, 3, 1).running(&[part(AssignmentState::Running)], |_, _| {}).queued(1, |_| {});
+    assert_eq!(scene.decides(), ["ask 2", "cluster Resizing"]);
+}
+
+#[test]
+fn a_cluster_shrinks_after_it_was_too_large_for_a_while() {
+    let mut scene = scaled(1, 3, 3).idle(3);
+    let after = scene.limits.scale_down_after;
+    let plan = scene.plan();
+    assert_eq!(auto(&plan), Some(AutoTarget { target: 3, surplus_since: Some(NOW) }));
+    assert_eq!(plan.look_again, Some(NOW + after));
+    // Noticed before, and not for long enough.
+    scene.row().status.auto = auto(&plan);
+    assert!(scene.plan().is_empty());
+    scene.row().status.auto = Some(AutoTarget { target: 3, surplus_since: Some(NOW - after) });
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan)[..2], ["leave 2: WaitForJobCompletion", "leave 3: WaitForJobCompletion"]);
+    assert_eq!(auto(&plan), Some(AutoTarget { target: 1, surplus_since: None }));
+}
+
+#[test]
+fn work_in_between_makes_the_while_begin_anew() {
+    let mut scene = scaled(0, 3, 1).running(&[part(AssignmentState::Running)], |_, _| {});
+    scene.row().status.auto = Some(AutoTarget { target: 1, surplus_since: Some(ago(1)) });
+    assert_eq!(auto(&scene.plan()), Some(AutoTarget { target: 1, surplus_since: None }));
+}
+
+#[test]
+fn scaling_by_the_queue_begins_with_the_nodes_that_are_there() {
+    let mut scene = scaled(0, 5, 0).idle(2);
+    scene.row().status.auto = None;
+    assert_eq!(auto(&scene.plan()), Some(AutoTarget { target: 2, surplus_since: Some(NOW) }));
+}
+
+fn with_quota(mut scene: Scene, total: Option<u32>, family: Option<u32>) -> Scene {
+    let families = family.map(|most| ("Standard D", most)).into_iter().collect();
+    scene.limits.cores.dedicated = CoreQuota { total, families };
+    scene
+}
+
+#[test]
+fn a_quota_of_cores_gives_fewer_nodes_and_an_error() {
+    let cores = catalog().find_size("STANDARD_D1").expect("a size").cores;
+    for (total, family) in [(Some(2 * cores), None), (None, Some(2 * cores)), (Some(100), Some(2 * cores))] {
+        let scene = with_quota(cluster(4).idle(1), total, family);
+        assert_eq!(scene.decides(), ["ask 2", "cluster Resizing NodeAllocationQuotaReached"]);
+        let mut scene = with_quota(cluster(4).idle(2), total, family);
+        let plan = scene.plan();
+        assert_eq!(scene.words(&plan), ["cluster Steady NodeAllocationQuotaReached"], "as many as there may be");
+        let Some(Change::ClusterStatus { errors, .. }) = plan.changes().pop() else { panic!("a status") };
+        scene.row().status.errors = errors;
+        assert!(scene.plan().is_empty());
+    }
+    assert_eq!(with_quota(cluster(1), Some(0), None).decides(), ["cluster Steady NodeAllocationQuotaReached"]);
+    assert_eq!(with_quota(cluster(1), Some(cores), None).decides(), ["ask 1", "cluster Resizing"]);
+}
+
+#[test]
+fn quotas_are_those_of_a_priority() {
+    let mut scene = with_quota(cluster(1), Some(0), Some(0));
+    scene.row().spec.vm_priority = VmPriority::LowPriority;
+    assert_eq!(scene.decides(), ["ask 1", "cluster Resizing"]);
 }

@@ -72,6 +72,7 @@ pub(super) fn cluster(target: u32) -> Scene {
     let row = ClusterRow {
         uid: CLUSTER,
         path: "/clusters/c".into(),
+        location: "eastus".into(),
         spec: ClusterSpec {
             vm_size: "STANDARD_D1".into(),
             vm_priority: VmPriority::Dedicated,
@@ -86,6 +87,7 @@ pub(super) fn cluster(target: u32) -> Scene {
             allocation: Allocation::Steady,
             allocation_changed_at: ago(500),
             errors: Vec::new(),
+            auto: None,
             subnet: None,
             output_uuid: Uuid::nil(),
             nodes: NodeCounts::default(),

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 use super::{Written, all};
 use crate::clock::Timestamp;
-use crate::domain::cluster::Allocation;
+use crate::domain::cluster::{Allocation, AutoTarget};
 use crate::domain::resource::EntityError;
 use crate::domain::snapshot::Change;
 use crate::store::document::Document;
@@ -16,6 +16,7 @@ struct StatusPatch<'a> {
     #[serde(with = "time::serde::rfc3339")]
     allocation_changed_at: Timestamp,
     errors: &'a [EntityError],
+    auto: Option<AutoTarget>,
 }
 
 pub(super) async fn cluster_status(connection: &mut PgConnection, changes: &[&Change]) -> Written {
@@ -24,10 +25,11 @@ pub(super) async fn cluster_status(connection: &mut PgConnection, changes: &[&Ch
     }
     let (mut uids, mut revisions, mut patches, mut whys) = (vec![], vec![], vec![], vec![]);
     for change in changes {
-        let Change::ClusterStatus { uid, revision, allocation, changed_at, errors } = change else { continue };
+        let Change::ClusterStatus { uid, revision, allocation, changed_at, errors, auto } = change else { continue };
         uids.push(uid.0);
         revisions.push(*revision);
-        patches.push(Document::of(&StatusPatch { allocation: *allocation, allocation_changed_at: *changed_at, errors })?);
+        let patch = StatusPatch { allocation: *allocation, allocation_changed_at: *changed_at, errors, auto: *auto };
+        patches.push(Document::of(&patch)?);
         let state = match allocation {
             Allocation::Steady => "The number of nodes is right",
             Allocation::Resizing => "Nodes are being added or removed",

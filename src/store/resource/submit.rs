@@ -48,8 +48,8 @@ pub(crate) struct Submitted {
     pub(crate) cluster: String,
 }
 
-/// Makes those of the jobs that can be. What is missing in the answer was not made: it exists, or its parent or cluster is absent or
-/// being deleted. Reading tells.
+/// Makes those of the jobs that can be. What is missing in the answer was not made: it exists, its parent or cluster is absent or
+/// being deleted, or the cluster is elsewhere or never large enough. Reading tells.
 ///
 /// Parents are locked against being marked for deletion until the commit: whoever deletes one finds its children. Clusters are locked
 /// against removal: whoever removes one finds its jobs. Rows are locked and made in the order of their keys, so that two of these
@@ -76,7 +76,7 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
             for share
         ),
         cluster as materialized (
-            select uid, key, path
+            select uid, key, path, location, (spec #>> '{scale,auto,maximum}')::integer as most
             from resource
             where key = any($4) and kind = 'cluster' and provisioning = 'succeeded'
             order by key
@@ -99,6 +99,7 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
             join parent on parent.key = asked.parent
             join cluster on cluster.key = asked.cluster
             where asked.mounts = (select count(*) from mount where mount.uid = asked.uid)
+                and cluster.location = parent.location and asked.node_count <= coalesce(cluster.most, asked.node_count)
             order by asked.key
             on conflict (key) do nothing
             returning uid, path, location, cluster_uid

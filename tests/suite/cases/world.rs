@@ -169,6 +169,7 @@ impl World {
             limits: Limits {
                 clusters: 3,
                 file_servers: 2,
+                cores: Default::default(),
                 stop_grace: Duration::from_secs(1),
                 record_for: Duration::from_secs(90 * 86_400),
             },

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::auth::guess::Guess;
-use crate::auth::token::{Claims, issuer, sign};
+use crate::auth::token::{Claims, Refused, issuer, sign};
 use crate::auth::{Auth, RELOAD, audience, password, token};
 use crate::domain::principal::Principal;
 use crate::id::TenantId;
@@ -33,7 +33,7 @@ const NOBODY: &str = "sha256:000000000000000000000000000000000000000000000000000
 pub struct TokenRequest {
     /// The tenant segment of the path; `adfs` for the ADFS-style path.
     pub tenant: String,
-    /// `grant_type`, `client_id`, `client_secret`, `scope`, `resource` as sent in the form, never in the URL.
+    /// `grant_type`, `client_id`, `client_secret` or `client_assertion`, `scope`, `resource` as sent in the form, never in the URL.
     pub form: BTreeMap<String, String>,
     /// The peer's address, for the limit on guessing.
     pub peer: IpAddr,
@@ -67,6 +67,19 @@ impl TokenRefused {
     }
 }
 
+/// The one kind of assertion.
+///
+/// Source: RFC 7523, section 2.2.
+const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// What a client proves itself with.
+enum Shown<'a> {
+    /// Its secret.
+    Secret(&'a str),
+    /// A token of an issuer elsewhere, of which a rule makes it this client.
+    Assertion(&'a str),
+}
+
 /// What a token is asked for.
 enum Wanted<'a> {
     /// `resource`, or nothing.
@@ -94,14 +107,23 @@ impl Auth {
             None => return Err(missing("grant_type")),
         }
         let client_id = field("client_id").ok_or_else(|| missing("client_id"))?;
-        let secret = field("client_secret").ok_or_else(|| missing("client_secret"))?;
+        let assertion = field("client_assertion");
+        if assertion.is_some() && field("client_assertion_type") != Some(ASSERTION) {
+            let message = format!("The only client_assertion_type is {ASSERTION}.");
+            return Err(TokenRefused::new(400, "invalid_request", message));
+        }
+        let proof = assertion.map(Shown::Assertion).or_else(|| field("client_secret").map(Shown::Secret));
+        let proof = proof.ok_or_else(|| missing("client_secret"))?;
         let wanted = self.wanted(field("scope"), field("resource"))?;
 
         let now = self.inner.clock.now();
         let guess = self.inner.guesses.begin(client_id, request.peer, now).map_err(|wait| {
             TokenRefused::later(429, wait, "Too many sign-ins with a wrong client id or secret. Please try again later.")
         })?;
-        let principal = self.sign_in(client_id, secret, &guess).await?;
+        let principal = match proof {
+            Shown::Secret(secret) => self.sign_in(client_id, secret, &guess).await?,
+            Shown::Assertion(token) => self.vouched_for(client_id, token, &guess).await?,
+        };
         match named_tenant(&request.tenant) {
             Some(Named::Any) => {}
             Some(Named::One(tenant)) if tenant == principal.tenant => {}
@@ -172,6 +194,25 @@ impl Auth {
                 Err(TokenRefused::client())
             }
         }
+    }
+
+    /// The principal that a token of an issuer elsewhere is, if that is the client that asks.
+    async fn vouched_for(&self, client_id: &str, token: &str, guess: &Guess) -> Result<Principal, TokenRefused> {
+        let now = self.inner.clock.now();
+        let refused = || {
+            guess.was_wrong();
+            TokenRefused::new(401, "invalid_client", "The client assertion is not one that makes its bearer this client.")
+        };
+        let away =
+            || TokenRefused::later(503, Duration::from_secs(1), "The service cannot reach what it needs. Please try again.");
+        let foreign = match self.verify_assertion(token, now).await {
+            Ok(foreign) if foreign.principal == client_id => foreign,
+            Err(Refused::Away) => return Err(away()),
+            _ => return Err(refused()),
+        };
+        let found = self.inner.store.find_sign_in(client_id).await.map_err(|_| away())?;
+        let (principal, _) = found.ok_or_else(refused)?;
+        if foreign.issued_at < principal.valid_after.unix_timestamp() { Err(refused()) } else { Ok(principal) }
     }
 
     async fn issue(&self, principal: &Principal, wanted: &Wanted<'_>) -> Result<Value, TokenRefused> {

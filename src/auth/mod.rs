@@ -342,9 +342,7 @@ impl Auth {
             foreign.check_time(now)?;
             return Ok(Proof::Foreign(Arc::clone(provider), key_id.clone(), Arc::clone(foreign)));
         }
-        let claimed = if self.inner.providers.is_empty() { None } else { foreign::issuer_of(token) };
-        let provider = self.inner.providers.iter().find(|provider| claimed.as_ref() == Some(&provider.issuer.issuer));
-        let proof = match provider {
+        let proof = match self.provider_of(token) {
             Some(provider) => self.verify_foreign(provider, token, now).await?,
             None => {
                 let remembered =
@@ -354,6 +352,21 @@ impl Auth {
         };
         self.inner.verified.insert(digest, proof.clone());
         Ok(proof)
+    }
+
+    /// The issuer elsewhere that a token says it is of.
+    fn provider_of(&self, token: &str) -> Option<&Arc<Provider>> {
+        let claimed = if self.inner.providers.is_empty() { None } else { foreign::issuer_of(token) };
+        self.inner.providers.iter().find(|provider| claimed.as_ref() == Some(&provider.issuer.issuer))
+    }
+
+    /// What a token of an issuer elsewhere says, if it is one.
+    async fn verify_assertion(&self, token: &str, now: Timestamp) -> Result<Arc<Foreign>, Refused> {
+        let provider = self.provider_of(token).ok_or(Refused::Invalid("its issuer is not known"))?;
+        match self.verify_foreign(provider, token, now).await? {
+            Proof::Foreign(_, _, foreign) => Ok(foreign),
+            Proof::Own(_) => Err(Refused::Invalid("its issuer is not known")),
+        }
     }
 
     async fn verify_foreign(&self, provider: &Arc<Provider>, token: &str, now: Timestamp) -> Result<Proof, Refused> {

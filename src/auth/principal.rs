@@ -241,6 +241,26 @@ impl Auth {
         done
     }
 
+    /// The principal of a directory with that client id.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable`.
+    pub async fn find_by_name(&self, tenant: TenantId, client_id: &str) -> Result<Option<Principal>, Error> {
+        match self.named(client_id).await? {
+            Some(id) => self.find_by_id(tenant, id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The principal of a directory with that object id.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable`.
+    pub async fn find_by_id(&self, tenant: TenantId, id: PrincipalId) -> Result<Option<Principal>, Error> {
+        let known = self.principal(id).await?;
+        Ok(known.map(|known| known.principal.clone()).filter(|principal| principal.tenant == tenant))
+    }
+
     fn directory(&self) -> Directory {
         Directory::new(self.inner.store.clone(), Arc::clone(&self.inner.clock))
     }

@@ -126,7 +126,7 @@ async fn admit(
     if !matches!(route.access, Access::Open | Access::Link) {
         let who = authenticate(parts, &head.headers, seen).await?;
         let subscription = match (route.access, arguments.first()) {
-            (Access::SignedIn, _) | (_, None) => None,
+            (Access::SignedIn | Access::Directory, _) | (_, None) => None,
             (_, Some(text)) => Some(find_subscription(parts, &who, text).await?),
         };
         throttle(parts, route, &who, subscription.as_ref().map(|subscription| subscription.id), seen)?;
@@ -134,6 +134,8 @@ async fn admit(
         version = if provider {
             contract = check_version(parts, route, &query)?;
             contract.as_str().to_owned()
+        } else if route.access == Access::Directory {
+            String::new()
         } else {
             check_platform_version(&query)?
         };
@@ -463,7 +465,7 @@ async fn authorize(parts: &Parts, route: &Route, caller: &Caller, target: &Targe
             format!("/subscriptions/{id}")
         }
         // An operation is authorised like the resource it is about, once that is known.
-        (Access::Operation, _) | (Access::SignedIn, _) => return Ok(()),
+        (Access::Operation | Access::SignedIn | Access::Directory, _) => return Ok(()),
         _ => return Err(Error::internal(format!("{} was not authorised", route.operation))),
     };
     parts.auth.authorize(caller, route.action, &key).await

@@ -31,6 +31,8 @@ pub(crate) enum Access {
     Link,
     /// Any caller of this installation's tenant.
     SignedIn,
+    /// The same; no version is asked for.
+    Directory,
     /// A caller with the permission at the subscription that the path names.
     Subscription,
     /// A caller with the permission anywhere in the subscription that the path names: the answer holds what is theirs alone.
@@ -126,6 +128,7 @@ const fn own(template: &'static str, access: Access, operation: &'static str, ru
 const OPEN: Access = Access::Open;
 const LINK: Access = Access::Link;
 const TENANT: Access = Access::SignedIn;
+const DIRECTORY: Access = Access::Directory;
 const SUB: Access = Access::Subscription;
 const SEEN: Access = Access::Visible;
 const SCOPE: Access = Access::Scope;
@@ -270,6 +273,11 @@ pub(crate) static ROUTES: &[Route] = &[
     route(GET, "/providers/Microsoft.Authorization/roleDefinitions/{roleDefinitionId}", TENANT, "", "RoleDefinitions_GetAtTenantScope", |c| Box::pin(platform::roles::get_role(c))),
     route(GET, "/{scope}/providers/Microsoft.Authorization/permissions", SCOPE, "Microsoft.Authorization/permissions/read", "Permissions_ListForScope", |c| Box::pin(platform::roles::permissions(c))),
     route(GET, "{S}/providers/Microsoft.Insights/eventtypes/management/values", SEEN, "Microsoft.Insights/eventtypes/values/read", "ActivityLogs_List", |c| Box::pin(platform::activity::list(c))),
+
+    // What clients ask a directory for, where they give roles to principals by name
+    route(GET, "/v1.0/servicePrincipals", DIRECTORY, "", "Directory_FindServicePrincipals", |c| Box::pin(platform::directory::find(c))),
+    route(GET, "/v1.0/users", DIRECTORY, "", "Directory_FindUsers", |c| Box::pin(platform::directory::find_users(c))),
+    route(POST, "/v1.0/directoryObjects/getByIds", DIRECTORY, "", "Directory_GetByIds", |c| Box::pin(platform::directory::get_by_ids(c))),
 
     // Discovery, sign-in, downloads, documents, health
     route(GET, "/metadata/endpoints", OPEN, "", "Metadata_GetEndpoints", |c| Box::pin(platform::discovery::endpoints(c))),

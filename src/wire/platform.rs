@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::group::Group;
+use crate::domain::principal::Principal;
 use crate::domain::resource::{Envelope, Provisioning};
 use crate::error::{Error, ErrorCode, Violation, Violations};
 use crate::id::{Kind, SubscriptionId, TenantId};
@@ -290,6 +291,33 @@ impl TenantBody {
     /// The document of a tenant.
     pub fn of(id: TenantId) -> TenantBody {
         TenantBody { id: format!("/tenants/{id}"), tenant_id: id.to_string(), display_name: "batchyard", tenant_category: "Home" }
+    }
+}
+
+/// A principal, as a directory shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePrincipalBody {
+    #[serde(rename = "@odata.type")]
+    kind: &'static str,
+    id: String,
+    app_id: String,
+    display_name: String,
+    service_principal_names: [String; 1],
+    service_principal_type: &'static str,
+}
+
+impl ServicePrincipalBody {
+    /// The document of a principal.
+    pub fn of(principal: &Principal) -> ServicePrincipalBody {
+        ServicePrincipalBody {
+            kind: "#microsoft.graph.servicePrincipal",
+            id: principal.id.to_string(),
+            app_id: principal.client_id.clone(),
+            display_name: principal.display_name.clone(),
+            service_principal_names: [principal.client_id.clone()],
+            service_principal_type: "Application",
+        }
     }
 }
 

@@ -119,6 +119,41 @@ async fn a_signed_token_is_the_principal_that_the_settings_name() {
 }
 
 #[tokio::test]
+async fn a_token_elsewhere_is_traded_for_one_of_here() {
+    let (key, stranger) = (Key::rsa("rsa"), Key::ec("rsa"));
+    let federated = federated(&[&key]).await;
+    let trade = async |client_id: &str, kind: &str, assertion: &str| {
+        let fields = [("client_id", client_id), ("client_assertion_type", kind), ("client_assertion", assertion)];
+        let mut request = federated.world.request(&fields);
+        request.form.remove("client_secret");
+        federated.auth.token(request).await
+    };
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let token = key.token(&federated.claims());
+    let traded = trade("ci", kind, &token).await.expect("trades");
+    let caller = federated.caller(traded["access_token"].as_str().expect("text")).await.expect("verifies");
+    assert_eq!(caller.client_id, "ci");
+
+    let owner = federated.world.installation.client_id.clone();
+    let own = federated.world.token(federated.world.request(&[])).await;
+    for (client_id, assertion) in [
+        (owner.as_str(), token.as_str()),
+        ("nobody", token.as_str()),
+        ("ci", stranger.token(&federated.claims()).as_str()),
+        ("ci", own.as_str()),
+        (owner.as_str(), own.as_str()),
+        ("ci", "x"),
+        ("ci", "a.b.c"),
+    ] {
+        let refused = trade(client_id, kind, assertion).await.expect_err("refuses");
+        assert_eq!((refused.status, refused.error), (401, "invalid_client"), "{client_id} {assertion}");
+    }
+    assert_eq!(trade("ci", "other", &token).await.expect_err("refuses").error, "invalid_request");
+    federated.auth.revoke_tokens(caller.principal).await.expect("revokes");
+    assert!(trade("ci", kind, &token).await.is_err(), "what was said before counts no longer");
+}
+
+#[tokio::test]
 async fn every_wrong_token_is_refused() {
     let (key, ec, stranger) = (Key::rsa("rsa"), Key::ec("ec"), Key::ec("ec"));
     let federated = federated(&[&key, &ec]).await;

@@ -97,8 +97,10 @@ fn read(call: &Call, text: &str) -> Result<Wanted, Error> {
     Ok(wanted)
 }
 
+/// A time without a zone is of UTC: that is how the Azure CLI writes it.
 fn moment(text: &str) -> Result<Timestamp, Error> {
-    Timestamp::parse(text, &Rfc3339).map_err(|_| unsupported("a time is written as 2026-01-31T12:00:00Z"))
+    let parsed = Timestamp::parse(text, &Rfc3339).or_else(|_| Timestamp::parse(&format!("{text}Z"), &Rfc3339));
+    parsed.map_err(|_| unsupported("a time is written as 2026-01-31T12:00:00Z"))
 }
 
 /// Who may not read the log of a whole subscription may read that of a part which is theirs, where the filter names it.

@@ -3,6 +3,7 @@
 
 pub(crate) mod activity;
 pub(crate) mod deployments;
+pub(crate) mod directory;
 pub(crate) mod discovery;
 pub(crate) mod locks;
 pub(crate) mod providers;

@@ -67,6 +67,13 @@ pub(super) fn describe(operation: &str) -> Option<Operation> {
         "Deployments_CheckExistenceAtSubscriptionScope" | "Deployments_CheckExistence" => {
             answers("Tells whether a template deployment exists.", "").only(404, "It does not.", None)
         }
+        "Directory_FindServicePrincipals" => {
+            answers("Finds a principal by its client id.", "ServicePrincipalListResult").query(vec![("$filter", true, text())])
+        }
+        "Directory_FindUsers" => {
+            answers("Finds people, of whom there are none.", "ServicePrincipalListResult").query(vec![filter()])
+        }
+        "Directory_GetByIds" => answers("Tells what object ids are of.", "ServicePrincipalListResult").body("DirectoryObjectIds"),
         "ManagementLocks_ListByScope" => {
             answers("Lists the locks at a scope and below it.", "ManagementLockListResult").query(vec![filter()])
         }

@@ -40,6 +40,19 @@ pub(super) fn schemas() -> Named {
         ("Tenant", object([("id!", text()), ("tenantId!", text()), ("displayName!", text()), ("tenantCategory!", text())])),
         ("TenantListResult", page("Tenant")),
         (
+            "ServicePrincipal",
+            object([
+                ("@odata.type!", text()),
+                ("id!", text()),
+                ("appId!", text()),
+                ("displayName!", text()),
+                ("servicePrincipalNames!", many(text())),
+                ("servicePrincipalType!", text()),
+            ]),
+        ),
+        ("ServicePrincipalListResult", page("ServicePrincipal")),
+        ("DirectoryObjectIds", object([("ids!", many(text())), ("types", many(text()))])),
+        (
             "Location",
             object([
                 ("id!", text()),

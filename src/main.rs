@@ -1,5 +1,6 @@
 //! Arguments, then one call.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -74,13 +75,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints an answer; whoever reads may have stopped reading.
+fn say(answer: &serde_json::Value) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{answer:#}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(options) => app::up(&options),
         Command::Serve(options) => app::serve(&options),
         Command::Migrate { config } => app::migrate(config),
-        Command::Principal(command) => app::principal(command).map(|answer| println!("{answer:#}")),
-        Command::Keys(command) => app::keys(command).map(|answer| println!("{answer:#}")),
+        Command::Principal(command) => say(&app::principal(command)?),
+        Command::Keys(command) => say(&app::keys(command)?),
         Command::CheckConfig(options) => app::check_config(&options).map(|settings| print!("{settings}")),
         Command::Openapi { version } => app::openapi(version.as_deref()).map(|document| println!("{document}")),
         Command::Postgres(launch) => Err(launch.run().into()),

@@ -142,7 +142,7 @@ mod tests {
             format!("/subscriptions/{SUB}/resourceGroups/g/providers/Microsoft.BatchAI/jobs"),
             format!("/subscriptions/{SUB}/resourceGroups/g/providers/Microsoft.BatchAI/jobs/j/x"),
             format!("/subscriptions/{SUB}/resourceGroups/g/providers/Other/jobs/j"),
-            format!("/subscriptions/x/resourceGroups/g/providers/Microsoft.BatchAI/jobs/j"),
+            "/subscriptions/x/resourceGroups/g/providers/Microsoft.BatchAI/jobs/j".to_owned(),
             String::new(),
         ] {
             assert_eq!(FlatId::parse(&wrong), None, "{wrong}");

@@ -1,12 +1,14 @@
 //! The record of what was asked for: every request that writes, deletes or acts, and what became of it.
 
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::domain::resource::Expected;
 use crate::id::{OperationId, PrincipalId, SubscriptionId};
 
 /// A request that writes, deletes or acts, before it is known what becomes of it. Holds no body and no secret.
@@ -32,6 +34,8 @@ pub struct Asked {
     pub request: RequestFacts,
     /// Whether it was recorded in the transaction that carried it out.
     recorded: AtomicBool,
+    /// Under which condition.
+    expected: OnceLock<Expected>,
 }
 
 /// What people want to know of a request beside who, what and when.
@@ -89,6 +93,7 @@ impl Asked {
             path,
             request,
             recorded: AtomicBool::new(false),
+            expected: OnceLock::new(),
         }
     }
 
@@ -120,6 +125,17 @@ impl Asked {
     /// Tells that the transaction that carried it out has recorded it.
     pub fn set_recorded(&self) {
         self.recorded.store(true, Ordering::Release);
+    }
+
+    /// Sets the condition under which it is carried out, once.
+    pub fn expect(&self, expected: Expected) {
+        // A request has one resource, and so one condition.
+        let _ = self.expected.set(expected);
+    }
+
+    /// The condition under which it is carried out, if there is one.
+    pub fn expected(&self) -> Option<Expected> {
+        self.expected.get().copied()
     }
 
     /// Whether it is recorded.

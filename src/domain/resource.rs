@@ -25,6 +25,30 @@ pub trait Resource: Send + Sync + 'static {
     }
 }
 
+/// What a request expects of its resource, told by its conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// That it does not exist.
+    Absent,
+    /// That it is this one, and no request has changed it since.
+    Is {
+        /// Its identity.
+        uid: ResourceUid,
+        /// How often it was changed.
+        generation: i64,
+    },
+}
+
+impl Expected {
+    /// Identity and generation as statements compare them; of what must be absent, those that nothing has.
+    pub fn version(self) -> (uuid::Uuid, i64) {
+        match self {
+            Expected::Absent => (uuid::Uuid::nil(), 0),
+            Expected::Is { uid, generation } => (uid.0, generation),
+        }
+    }
+}
+
 /// What a status shows and its document does not hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Live {

@@ -36,6 +36,21 @@ pub(crate) fn has_conditions(headers: &HeaderMap) -> bool {
     headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH)
 }
 
+/// Whether a request wants its resource to be absent.
+pub(crate) fn wants_absence(headers: &HeaderMap) -> bool {
+    headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == b"*")
+}
+
+/// Whether a request is about one version of its resource alone.
+pub(crate) fn names_one(headers: &HeaderMap) -> bool {
+    headers.get(IF_MATCH).is_some_and(|value| value.as_bytes() != b"*")
+}
+
+/// The refusal of a request whose condition does not hold.
+pub(crate) fn failed() -> Error {
+    Error::new(ErrorCode::PreconditionFailed, "The condition in the request's If-Match or If-None-Match header does not hold.")
+}
+
 /// What a verb does where the resource is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -52,12 +67,6 @@ pub(crate) enum Verb {
 /// # Errors
 /// `PreconditionFailed`.
 pub(crate) fn check(headers: &HeaderMap, verb: Verb, present: Option<&str>) -> Result<(), Error> {
-    let failed = || {
-        Error::new(
-            ErrorCode::PreconditionFailed,
-            "The condition in the request's If-Match or If-None-Match header does not hold.",
-        )
-    };
     if let Some(wanted) = only(headers, &IF_MATCH)? {
         match present {
             None if verb == Verb::Put => return Err(failed()),

@@ -421,6 +421,9 @@ fn ask(
         Target::None => return None,
     };
     let mut path = scope.path();
+    if let Target::Flat(id) = target {
+        path.push_str(&format!("/providers/{}/{}", id.kind.flat_type(), id.name));
+    }
     if route.access == Access::Scope {
         // What hangs on the scope has an address of its own.
         let raw = head.uri.path();

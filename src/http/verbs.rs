@@ -5,6 +5,7 @@
 
 use axum::http::StatusCode;
 
+use crate::domain::resource::Expected;
 use crate::error::{Error, ErrorCode, Violation, Violations};
 use crate::http::call::{Answer, Call};
 use crate::http::kinds::{Change, Changing, Made, Write};
@@ -68,6 +69,10 @@ pub(crate) async fn put<K: Write>(mut call: Call) -> Answer {
         flat::ensure_parents(&call).await?;
     }
     match (K::put(&call, new).await?, K::MADE) {
+        (Put::Existing(_), _) if etag::wants_absence(&call.headers) => {
+            // It came after the condition was looked at.
+            Err(etag::failed().with_target(call.id()?.path()))
+        }
         (Put::Existing(stored), _) => present::one(&call, StatusCode::OK, &stored).await,
         // Whatever is made is there at once, and today's convention says so.
         (Put::Created(stored, _), _) if !call.contract.is_frozen() => present::one(&call, StatusCode::CREATED, &stored).await,
@@ -131,13 +136,28 @@ async fn check_conditions<K: Encode>(call: &Call, verb: etag::Verb) -> Result<()
     if !etag::has_conditions(&call.headers) {
         return Ok(());
     }
-    let present = match call.parts.service.get::<K>(call.id()?).await {
-        Ok(stored) => Some(present::tag(call, &stored).await?),
+    let stored = match call.parts.service.get::<K>(call.id()?).await {
+        Ok(stored) => Some(stored),
         Err(error) if is_absence(error.code) => None,
         Err(error) => return Err(error),
     };
+    let present = match &stored {
+        Some(stored) => Some(present::tag(call, stored).await?),
+        None => None,
+    };
     let target = call.id()?.path();
-    etag::check(&call.headers, verb, present.as_deref()).map_err(|error| error.with_target(target))
+    etag::check(&call.headers, verb, present.as_deref()).map_err(|error| error.with_target(target))?;
+    // What holds now must hold when it is written: the statement that writes checks again.
+    if let Some(asked) = &call.caller()?.asked {
+        match stored {
+            None if verb == etag::Verb::Put && etag::wants_absence(&call.headers) => asked.expect(Expected::Absent),
+            Some(stored) if etag::names_one(&call.headers) => {
+                asked.expect(Expected::Is { uid: stored.uid, generation: stored.generation });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether a failure says that a resource or what holds it does not exist.

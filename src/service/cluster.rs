@@ -2,6 +2,7 @@
 
 use super::activity::{carried_out, is_recorded};
 use super::create::{Begun, Making, Wanted};
+use super::expect::{expected, moved};
 use super::file_server::{full, name_alike};
 use super::missing::deleting;
 use super::operation::asked_by;
@@ -145,6 +146,7 @@ impl Service {
                 Scale::Auto { .. } => None,
             },
             activity: carried_out(caller, at, 200, None),
+            expected: expected(caller),
         };
         let patched =
             resource::change::<Cluster>(self.pool(), &id.key(), &change, caller.principal, at, &asked_by(caller)).await?;
@@ -154,6 +156,7 @@ impl Service {
                 self.inner.wake.changed(Topic::Reconcile);
                 Ok(cluster)
             }
+            Patched::Moved => Err(moved(id)),
             Patched::Deleting => Err(deleting(id)),
             Patched::Absent => match self.find_obstacle(id).await? {
                 Some(error) => Err(error),

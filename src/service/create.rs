@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::activity::{carried_out, is_recorded, status_of_making};
+use super::expect::makes_nothing;
 use super::operation::{asked_by, begin};
 use super::{Put, Service};
 use crate::auth::Caller;
@@ -69,6 +70,9 @@ impl Service {
     /// first poll. Source: recorded 2018-05-01 answers, where a cluster's operation ended before any node existed.
     pub(super) async fn make<K: Resource>(&self, caller: &Caller, wanted: Wanted<'_, K>) -> Result<Making<K>, Error> {
         let Wanted { id, location, tags, spec, status, secrets, servers, begun, most, at } = wanted;
+        if makes_nothing(caller) {
+            return Ok(Making::Refused);
+        }
         let uid = ResourceUid(uuid::Uuid::now_v7());
         let (provisioning, state, error) = match begun {
             Begun::Done => (Provisioning::Succeeded, State::Succeeded, None),

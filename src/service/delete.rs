@@ -2,12 +2,13 @@
 
 use super::Service;
 use super::activity::{carried_out, is_recorded};
+use super::expect::{expected, moved};
 use super::operation::{asked_by, begin};
 use crate::auth::Caller;
 use crate::domain::operation::{Operation, State, Verb};
 use crate::error::Error;
 use crate::id::{Kind, ResourceId, ResourceUid};
-use crate::store::resource;
+use crate::store::resource::{self, Marked};
 use crate::wake::Topic;
 
 /// How often a deletion begins anew after it and another transaction waited for each other.
@@ -29,14 +30,16 @@ impl Service {
         let mut tries = 1;
         let marked = loop {
             let row = carried_out(caller, at, 202, Some(&operation));
-            match resource::mark(self.pool(), &key, &operation, at, &why, row).await {
+            match resource::mark(self.pool(), &key, &operation, at, &why, row, expected(caller)).await {
                 Err(error) if error.is_deadlock() && tries < TRIES => tries += 1,
                 Err(error) if error.is_unavailable() => match self.find_committed(&operation).await {
                     Some(committed) => break Some(committed),
                     None => return Err(error.into()),
                 },
                 Err(error) => return Err(error.into()),
-                Ok(marked) => break marked,
+                Ok(Marked::Done(operation)) => break Some(*operation),
+                Ok(Marked::Absent) => break None,
+                Ok(Marked::Moved) => return Err(moved(id)),
             }
         };
         if marked.is_some() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::activity::{carried_out, is_recorded};
+use super::expect::{expected, makes_nothing, moved};
 use super::missing::{absent, deleting};
 use super::operation::{asked_by, begin};
 use super::{Put, Service};
@@ -42,6 +43,7 @@ impl Service {
             at,
             why: &asked_by(caller),
             activity: carried_out(caller, at, 200, None),
+            expected: expected(caller),
         };
         let put = match resource::upsert_group(self.pool(), &change).await {
             Ok(put) => put,
@@ -57,13 +59,14 @@ impl Service {
                 is_recorded(caller);
                 Ok(if made { Put::Created(envelope, Box::new(operation)) } else { Put::Existing(envelope) })
             }
-            None => Err(self.explain_refused_group(id, &location).await),
+            None => Err(self.explain_refused_group(caller, id, &location).await),
         }
     }
 
-    async fn explain_refused_group(&self, id: &ResourceId, location: &str) -> Error {
+    async fn explain_refused_group(&self, caller: &Caller, id: &ResourceId, location: &str) -> Error {
         match resource::find::<Group>(self.pool(), &id.key()).await {
             Ok(Some(group)) if group.provisioning == Provisioning::Deleting => deleting(id),
+            Ok(Some(group)) if group.location == location => moved(id),
             Ok(Some(group)) => Error::new(
                 ErrorCode::InvalidResourceGroupLocation,
                 format!(
@@ -71,6 +74,7 @@ impl Service {
                     group.location
                 ),
             ),
+            Ok(None) if makes_nothing(caller) => moved(id),
             Ok(None) => match self.subscription(id.subscription()).await {
                 Ok(_) => Error::new(ErrorCode::Conflict, "The resource group was deleted meanwhile. Please try again."),
                 Err(error) => error,
@@ -96,6 +100,7 @@ impl Service {
             spec: Some(Document::of(&GroupSpec { managed_by })?),
             resizing: None,
             activity: carried_out(caller, at, 200, None),
+            expected: expected(caller),
         };
         let patched = resource::change::<Group>(self.pool(), &id.key(), &change, caller.principal, at, &asked_by(caller)).await?;
         match patched {
@@ -104,6 +109,7 @@ impl Service {
                 is_recorded(caller);
                 Ok(group)
             }
+            Patched::Moved => Err(moved(id)),
             Patched::Deleting => Err(deleting(id)),
             Patched::Absent => Err(absent(id)),
         }

@@ -1,6 +1,7 @@
 //! Jobs.
 
 use super::activity::{carried_out, is_recorded, status_of_making};
+use super::expect::makes_nothing;
 use super::file_server::name_alike;
 use super::missing::{absent, deleting};
 use super::operation::{asked_by, begin};
@@ -36,6 +37,9 @@ impl Service {
                 None => return Err(error),
             },
         };
+        if makes_nothing(caller) {
+            return self.put_existing_job(id, &cluster, spec).await;
+        }
         let uid = ResourceUid(uuid::Uuid::now_v7());
         let status = JobStatus::queued(at);
         let mut operation = begin(caller, id, uid, Verb::Create, State::Succeeded, at);

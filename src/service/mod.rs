@@ -11,6 +11,7 @@ mod changes;
 mod cluster;
 mod create;
 mod delete;
+mod expect;
 mod file_server;
 mod flat;
 mod follow;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::activity::{carried_out, is_recorded};
 use super::create::{Begun, Wanted};
+use super::expect::{expected, moved};
 use super::missing::deleting;
 use super::operation::asked_by;
 use super::{Put, Service};
@@ -68,7 +69,7 @@ impl Service {
     ) -> Result<Envelope<Workspace>, Error> {
         let at = self.now();
         let activity = carried_out(caller, at, 200, None);
-        let change = Change { tags: Document::maybe(tags.as_ref())?, activity, ..Change::default() };
+        let change = Change { tags: Document::maybe(tags.as_ref())?, activity, expected: expected(caller), ..Change::default() };
         let patched =
             resource::change::<Workspace>(self.pool(), &id.key(), &change, caller.principal, at, &asked_by(caller)).await?;
         match patched {
@@ -77,6 +78,7 @@ impl Service {
                 is_recorded(caller);
                 Ok(workspace)
             }
+            Patched::Moved => Err(moved(id)),
             Patched::Deleting => Err(deleting(id)),
             Patched::Absent => Err(self.explain_absence(id).await),
         }

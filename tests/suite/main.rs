@@ -10,6 +10,7 @@ mod auth;
 mod bed;
 mod cases;
 mod changes;
+mod conditions;
 mod contract;
 mod e2e;
 mod edge;

@@ -8,7 +8,7 @@ use crate::domain::activity::Activity;
 use crate::domain::group::Group;
 use crate::domain::job::{JobStatus, Phase};
 use crate::domain::operation::{Operation, State};
-use crate::domain::resource::{Envelope, Provisioning, Resource};
+use crate::domain::resource::{Envelope, Expected, Provisioning, Resource};
 use crate::id::{Kind, PrincipalId, ResourceId, ResourceUid};
 use crate::store::StoreError;
 use crate::store::document::Document;
@@ -22,6 +22,8 @@ pub(crate) enum Patched<T> {
     Done(T),
     /// The resource is being deleted.
     Deleting,
+    /// The resource is not as the request expects it.
+    Moved,
     /// There is none.
     Absent,
 }
@@ -46,6 +48,8 @@ pub(crate) struct GroupChange<'a> {
     pub(crate) why: &'a str,
     /// The request, for the record.
     pub(crate) activity: Option<Activity>,
+    /// What the request expects.
+    pub(crate) expected: Option<Expected>,
 }
 
 /// Makes a group, or gives one that exists in the same region other tags and manager. `None` where the group exists in another region or
@@ -58,11 +62,12 @@ pub(crate) async fn upsert_group(pool: &PgPool, group: &GroupChange<'_>) -> Resu
                 provisioned_at, created_at, updated_at)
             select $1, s.id, 'group', $3, $4, $5, $6, $7, $8, '{}', 'succeeded', $9, $9, $9
             from subscription s
-            where s.id = $2
+            where s.id = $2 and ($14::uuid is null or $15 = 0::bigint or exists (select from resource where key = $3))
             on conflict (key) do update
             set tags = excluded.tags, spec = excluded.spec, updated_at = excluded.updated_at,
                 generation = resource.generation + 1, revision = resource.revision + 1
             where resource.location = excluded.location and resource.provisioning = 'succeeded'
+                and ($14 is null or (resource.uid = $14 and resource.generation = $15))
             returning uid, path, name, location, tags, spec, provisioning, provisioned_at, created_at, updated_at, generation,
                 revision
         ),
@@ -101,6 +106,8 @@ pub(crate) async fn upsert_group(pool: &PgPool, group: &GroupChange<'_>) -> Resu
         group.operation.caller.0,
         group.why,
         Document::of(&group.activity.as_slice())? as _,
+        group.expected.map(|expected| expected.version().0),
+        group.expected.map(|expected| expected.version().1),
     )
     .fetch_optional(pool)
     .await?;
@@ -135,6 +142,8 @@ pub(crate) struct Change {
     pub(crate) resizing: Option<Document>,
     /// The request, for the record.
     pub(crate) activity: Option<Activity>,
+    /// What the request expects.
+    pub(crate) expected: Option<Expected>,
 }
 
 /// Changes a resource by request, which counts up its generation even where nothing differs.
@@ -160,6 +169,7 @@ pub(crate) async fn change<K: Resource>(
                 end,
                 updated_at = $6, generation = generation + 1, revision = revision + 1
             where key = $1 and kind = $2 and provisioning = 'succeeded'
+                and ($10::uuid is null or (uid = $10 and generation = $11::bigint))
             returning uid, subscription_id, key, path, name, location, tags, spec, status, provisioning, provisioned_at, created_at,
                 updated_at, generation, revision, phase
         ),
@@ -198,26 +208,26 @@ pub(crate) async fn change<K: Resource>(
         caller.0,
         why,
         Document::of(&change.activity.as_slice())? as _,
+        change.expected.map(|expected| expected.version().0),
+        change.expected.map(|expected| expected.version().1),
     )
     .fetch_optional(pool)
     .await?;
     match row {
         Some(row) => Ok(Patched::Done(row.read()?)),
-        None => Ok(absent_or_deleting(pool, key, K::KIND).await?),
+        None => Ok(why_not(pool, key, K::KIND).await?),
     }
 }
 
-async fn absent_or_deleting<T>(pool: &PgPool, key: &str, kind: Kind) -> Result<Patched<T>, StoreError> {
-    let exists = sqlx::query_scalar!(
-        r#"
-        select exists (select from resource where key = $1 and kind = $2) as "exists!"
-        "#,
-        key,
-        kind.as_str(),
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok(if exists { Patched::Deleting } else { Patched::Absent })
+async fn why_not<T>(pool: &PgPool, key: &str, kind: Kind) -> Result<Patched<T>, StoreError> {
+    let provisioning = sqlx::query_scalar!("select provisioning from resource where key = $1 and kind = $2", key, kind.as_str())
+        .fetch_optional(pool)
+        .await?;
+    Ok(match provisioning.as_deref() {
+        None => Patched::Absent,
+        Some("succeeded") => Patched::Moved,
+        Some(_) => Patched::Deleting,
+    })
 }
 
 /// What became of a wish to end a job.

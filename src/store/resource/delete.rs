@@ -5,11 +5,23 @@ use sqlx::PgPool;
 use crate::clock::Timestamp;
 use crate::domain::activity::Activity;
 use crate::domain::operation::Operation;
+use crate::domain::resource::Expected;
 use crate::store::StoreError;
 use crate::store::{activity, operation};
 
+/// What became of a wish to delete.
+#[derive(Clone, Debug)]
+pub(crate) enum Marked {
+    /// It is under way: the operation tells.
+    Done(Box<Operation>),
+    /// The resource is not as the request expects it.
+    Moved,
+    /// There is none.
+    Absent,
+}
+
 /// Marks the resource at `key` and all below it, and records the operation; its resource, path and location are filled in here.
-/// `None` where there is no such resource.
+/// `Absent` where there is no such resource, `Moved` where it is not as the request expects it.
 ///
 /// Level by level: makers of children lock the parent, so that a child is either committed when its level is read, or finds the parent
 /// marked.
@@ -20,11 +32,12 @@ pub(crate) async fn mark(
     at: Timestamp,
     why: &str,
     recorded: Option<Activity>,
-) -> Result<Option<Operation>, StoreError> {
+    expected: Option<Expected>,
+) -> Result<Marked, StoreError> {
     let mut tx = pool.begin().await?;
     let top = sqlx::query!(
         r#"
-        select uid, path, location
+        select uid, path, location, generation
         from resource
         where key = $1
         for update
@@ -33,7 +46,10 @@ pub(crate) async fn mark(
     )
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(top) = top else { return Ok(None) };
+    let Some(top) = top else { return Ok(Marked::Absent) };
+    if expected.is_some_and(|expected| expected.version() != (top.uid, top.generation)) {
+        return Ok(Marked::Moved);
+    }
     let mut level = vec![top.uid];
     while !level.is_empty() {
         sqlx::query!(
@@ -76,5 +92,5 @@ pub(crate) async fn mark(
     operation::insert(&mut tx, &operation).await?;
     activity::insert(&mut tx, recorded.as_slice()).await?;
     tx.commit().await?;
-    Ok(Some(operation))
+    Ok(Marked::Done(Box::new(operation)))
 }

@@ -140,7 +140,7 @@ async fn attempts(connection: &mut PgConnection) -> Result<Vec<Attempt>, StoreEr
         select a.uid, a.job_uid, a.number, a.state, a.created_at, a.released_at, a.stop, a.revision,
             s.machine_uid, s.rank, s.state as part_state, s.started_at, s.end_how as "end_how: Document"
         from attempt a
-        join assignment s on s.attempt_uid = a.uid
+        cross join lateral (select * from assignment where attempt_uid = a.uid offset 0) s
         where a.state <> 'ended'
         order by a.created_at, a.uid, s.rank
         "#
@@ -228,7 +228,8 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
             r.spec -> 'max_wall_clock_s' as "max_wall_clock_s: Document", r.status as "status: Document", r.phase as "phase!",
             r.attempts, r.provisioning, r.revision
         from picked
-        join resource r on r.uid = picked.uid
+        -- One lookup each: whatever the planner believes of how many there are, the jobs of all time are not read.
+        cross join lateral (select * from resource where uid = picked.uid offset 0) r
         order by r.rank desc, r.created_at, r.uid
         "#,
         i64::from(queue),

@@ -17,6 +17,7 @@ mod edge;
 mod embedded;
 mod file_servers;
 mod files;
+mod fuzz;
 mod harness;
 mod issuer;
 mod layering;

@@ -99,6 +99,15 @@ impl Drop for Folder {
 
 impl World {
     pub(crate) async fn new() -> World {
+        World::with(Some(RATES)).await
+    }
+
+    /// The same, where callers may send as much as they like.
+    pub(crate) async fn unthrottled() -> World {
+        World::with(None).await
+    }
+
+    async fn with(rates: Option<Rates>) -> World {
         let url = empty_database().await;
         let store = Store::connect(&Settings { url: url.clone(), connections: 8, wait: Duration::from_secs(10) })
             .await
@@ -197,7 +206,7 @@ impl World {
             clock: clock.clone(),
             hosts: Hosts::new(["batch.test"]),
             public_url: None,
-            throttle: Throttle::new(Some(RATES)),
+            throttle: Throttle::new(rates),
             locations: ["East US", "North Europe"].map(Location::new).into(),
         });
         World {
@@ -308,7 +317,12 @@ impl World {
         read(self.router.clone().oneshot(request).await.expect("infallible")).await
     }
 
-    async fn token(&self, who: &str) -> String {
+    /// Sends a request as it is.
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.expect("infallible")
+    }
+
+    pub(crate) async fn token(&self, who: &str) -> String {
         let mut tokens = self.tokens.lock().await;
         if let Some(token) = tokens.get(who) {
             return token.clone();

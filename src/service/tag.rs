@@ -105,7 +105,13 @@ impl Service {
         value: Option<&str>,
     ) -> Result<bool, Error> {
         let row = carried_out(caller, self.now(), 200, None);
-        let new = self.inner.store.keep_tag_name(subscription, name, value, row).await?;
+        let new = self.inner.store.keep_tag_name(subscription, name, value, row).await.map_err(|error| {
+            // The name of a value was deleted after it was looked at.
+            if error.constraint() == Some("tag_value_name_fkey") {
+                return Error::new(ErrorCode::NotFound, format!("The tag name '{name}' could not be found. Create it first."));
+            }
+            error.into()
+        })?;
         is_recorded(caller);
         Ok(new)
     }

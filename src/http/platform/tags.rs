@@ -99,7 +99,8 @@ pub(crate) async fn put_name(call: Call) -> Answer {
     let made = call.parts.service.keep_tag_name(call.caller()?, call.subscription()?, name, None).await?;
     let tags = call.parts.service.tag_names(call.subscription()?).await?;
     let found = tags.iter().find(|tag| tag.name.to_lowercase() == name.to_lowercase());
-    let found = found.ok_or_else(|| Error::internal("a name that was kept is gone"))?;
+    let gone = || Error::new(ErrorCode::Conflict, format!("The tag name '{name}' was deleted meanwhile. Please try again."));
+    let found = found.ok_or_else(gone)?;
     json(if made { StatusCode::CREATED } else { StatusCode::OK }, &name_body(&call, found)?)
 }
 

@@ -10,6 +10,8 @@ mod job;
 mod output;
 #[path = "e2e/setup.rs"]
 mod setup;
+#[path = "e2e/unmet.rs"]
+mod unmet;
 
 use crate::harness::{Server, Site};
 

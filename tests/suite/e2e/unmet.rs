@@ -1,0 +1,54 @@
+//! What nodes cannot do is told where it is needed; clusters grow with their queue.
+
+use serde_json::json;
+
+use super::site;
+use crate::harness::{Site, until};
+
+#[tokio::test]
+async fn a_job_that_needs_what_nodes_cannot_do_fails_and_says_so() {
+    let site = site().await;
+    site.cluster("c", 1).await;
+    let container = json!({ "containerSettings": { "imageSourceRegistry": { "image": "ubuntu" } } });
+    let job = site.run("contained", "c", "true", container).await;
+    assert_eq!(job["executionState"], "failed");
+    let info = &job["executionInfo"];
+    assert_eq!(info["errors"][0]["code"], "JobSettingsNotSupported", "{info}");
+    assert_eq!(info["errors"][0]["details"][0], json!({ "name": "property", "value": "containerSettings" }));
+    assert!(info.get("exitCode").is_none() && info["endTime"].is_string(), "{info}");
+    // The node takes the next job.
+    assert_eq!(site.run("plain", "c", "true", json!({})).await["executionState"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_node_that_needs_what_it_cannot_do_is_unusable_and_says_so() {
+    let site = site().await;
+    let mut body = Site::cluster_body(1);
+    body["properties"]["nodeSetup"] = json!({ "mountVolumes": {
+        "unmanagedFileSystems": [{ "mountCommand": "true", "relativeMountPath": "x" }] } });
+    site.put_cluster("c", &body).await;
+    let broken = until(
+        "an unusable node",
+        || site.get_cluster("c"),
+        |cluster| cluster["nodeStateCounts"]["unusableNodeCount"] == 1 && cluster["errors"].is_array(),
+    )
+    .await;
+    assert_eq!(broken["errors"][0]["code"], "NodeSettingsNotSupported", "{broken}");
+    assert_eq!(broken["errors"][0]["details"][0]["value"], "nodeSetup.mountVolumes");
+}
+
+#[tokio::test]
+async fn a_cluster_without_nodes_grows_for_its_jobs() {
+    let site = site().await;
+    let mut body = Site::cluster_body(0);
+    body["properties"]["scaleSettings"] = json!({ "autoScale": { "minimumNodeCount": 0, "maximumNodeCount": 2 } });
+    site.put_cluster("c", &body).await;
+    assert_eq!(site.get_cluster("c").await["allocationState"], "steady");
+    site.submit("a", "c", "true", json!({})).await;
+    site.submit("b", "c", "true", json!({})).await;
+    assert_eq!(site.ended("a").await["executionState"], "succeeded");
+    assert_eq!(site.ended("b").await["executionState"], "succeeded");
+    // It keeps its nodes for a while; by hand it gets rid of them at once.
+    site.resize("c", 0, "requeue").await;
+    site.wait_idle("c", 0).await;
+}

@@ -73,6 +73,8 @@ struct Leader {
     reasons: Vec<Reason>,
     /// Whether the last pass left a node free.
     takes_jobs: bool,
+    /// A pass that something wakes begins no earlier.
+    rests_until: Duration,
 }
 
 /// What tells that the rows have moved.
@@ -129,9 +131,14 @@ impl Reconciler {
             // What wakes from here on may be about what this pass does not read any more.
             wakes.changes.borrow_and_update();
             wakes.submissions.borrow_and_update();
+            let began = self.parts.runtime.monotonic();
             match AssertUnwindSafe(self.pass(leading)).catch_unwind().await {
                 Ok(Next::Again) => {}
-                Ok(Next::Wait(until)) => self.wait(leading, until, &mut wakes, &mut hints, &shutdown).await,
+                Ok(Next::Wait(until)) => {
+                    let ended = self.parts.runtime.monotonic();
+                    leading.rests_until = ended + ended.saturating_sub(began).min(self.parts.limits.rest);
+                    self.wait(leading, until, &mut wakes, &mut hints, &shutdown).await;
+                }
                 Ok(Next::Away) => {
                     select(Box::pin(shutdown.cancelled()), self.parts.runtime.sleep(self.parts.limits.lease_poll)).await;
                 }
@@ -200,6 +207,7 @@ impl Reconciler {
             refused: 0,
             reasons: Vec::new(),
             takes_jobs: true,
+            rests_until: Duration::ZERO,
         }
     }
 
@@ -235,11 +243,19 @@ impl Reconciler {
             biased;
             () = shutdown.cancelled() => {}
             Some(event) = leader.events.recv() => self.fold(leader, event),
-            Ok(()) = wakes.changes.changed() => {}
+            Ok(()) = wakes.changes.changed() => self.rest(leader).await,
             // Where no node is free, a job waits for one, and that is told.
-            Ok(()) = wakes.submissions.changed(), if leader.takes_jobs => {}
+            Ok(()) = wakes.submissions.changed(), if leader.takes_jobs => self.rest(leader).await,
             () = hint => leader.list_at = leader.list_at.min(now + limits.list_gap),
             () = self.parts.runtime.sleep(pause) => {}
+        }
+    }
+
+    /// Where rows move all the time, passes take half of it at most: what comes meanwhile is decided together.
+    async fn rest(&self, leader: &Leader) {
+        let left = leader.rests_until.saturating_sub(self.parts.runtime.monotonic());
+        if !left.is_zero() {
+            self.parts.runtime.sleep(left).await;
         }
     }
 

@@ -18,6 +18,7 @@ pub mod error;
 pub mod files;
 pub mod http;
 pub mod id;
+pub mod launch;
 pub mod reconcile;
 pub mod secret;
 pub mod service;

@@ -106,12 +106,14 @@ mod tests {
                 output_segment: text(),
                 hosts: vec![],
                 size: Size { name: text(), cores: 1, memory_mib: 1, gpus: 0 },
-                command_line: None,
+                processes: vec![],
+                host_file: text(),
                 preparation: None,
                 std_out_err_path_prefix: text(),
                 input_directories: vec![],
                 output_directories: vec![],
                 environment: vec![],
+                session: None,
             },
         }
     }

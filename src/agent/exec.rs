@@ -14,14 +14,14 @@ use crate::domain::bootstrap::JobUser;
 /// Source: recorded jobs use `bash` syntax.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 
-/// Starts `line` in a shell. Its process group is its own; its input is empty. Answers its number.
+/// Starts `line` in a shell. Of two variables of a name the later counts. Its process group is its own; its input is empty. Answers its number.
 ///
 /// # Errors
 /// It cannot be started: no shell, no folder, no memory.
 pub(super) fn start_shell(
     line: &str,
     directory: &Path,
-    environment: &Variables,
+    environment: [&Variables; 2],
     user: Option<&JobUser>,
     output: (File, File),
 ) -> io::Result<i32> {
@@ -32,7 +32,7 @@ pub(super) fn start_shell(
         .arg(line)
         .current_dir(directory)
         .env_clear()
-        .envs(environment.iter())
+        .envs(environment.into_iter().flat_map(Variables::iter))
         .stdin(Stdio::null())
         .stdout(output.0)
         .stderr(output.1)

@@ -10,6 +10,7 @@ use crate::agent::beneath::normal;
 use crate::agent::expand::{Unknown, expand, expand_known, is_name};
 use crate::agent::protocol::{SetupTask, Task};
 use crate::domain::bootstrap::AgentBootstrap;
+use crate::domain::process::Process;
 use crate::domain::resource::{EntityError, NameValue};
 
 /// The code of an entity's error where a job cannot be set up on a node.
@@ -99,8 +100,6 @@ impl Place {
 /// Names of the files in the standard output directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileNames {
-    /// Of the command; `None` on nodes that do not run it.
-    pub(super) command: Option<(String, String)>,
     /// Of the job preparation.
     pub(super) preparation: (String, String),
     /// What was done on this node.
@@ -120,8 +119,6 @@ pub(super) struct Layout {
     pub(super) own: Vec<Place>,
     /// Files in `standard`.
     pub(super) files: FileNames,
-    /// The content of `AZ_BATCHAI_MPI_HOST_FILE`.
-    pub(super) host_file: String,
 }
 
 /// The name of the host file in the job's temporary folder.
@@ -202,7 +199,7 @@ pub(super) fn job(roots: &Roots, task: &Task, rank: &Rank<'_>) -> Result<(Layout
         service.set(format!("AZ_BATCHAI_INPUT_{id}"), path);
     }
 
-    let layout = Layout { temp, standard, outputs, own, files: FileNames::of_job(task, rank), host_file: host_file(task) };
+    let layout = Layout { temp, standard, outputs, own, files: FileNames::of_job(task, rank) };
     let variables = Variables::of_user(&service, &task.environment)?;
     Ok((layout, variables))
 }
@@ -219,11 +216,7 @@ pub(super) fn setup(roots: &Roots, task: &SetupTask, node_id: &str) -> Result<(P
     let suffix = normal(&task.std_out_err_path_suffix).ok_or_else(|| failure("The setup task's output path is not allowed."))?;
     let place = place_of(roots, &early, "stdOutErrPathPrefix of the setup task", &task.std_out_err_path_prefix)?.join(&suffix);
     service.set("AZ_BATCHAI_STDOUTERR_DIR", text(&place.path()));
-    let files = FileNames {
-        command: Some((format!("stdout-{node_id}.txt"), format!("stderr-{node_id}.txt"))),
-        preparation: (String::new(), String::new()),
-        log: format!("execution-{node_id}.log"),
-    };
+    let files = FileNames { preparation: (String::new(), String::new()), log: format!("execution-{node_id}.log") };
     Ok((place, files, Variables::of_user(&service, &task.environment)?))
 }
 
@@ -232,17 +225,24 @@ impl FileNames {
     fn of_job(task: &Task, rank: &Rank<'_>) -> FileNames {
         let node = if task.hosts.len() > 1 { format!("-{}", rank.node_id) } else { String::new() };
         FileNames {
-            command: task.command_line.is_some().then(|| ("stdout.txt".to_owned(), "stderr.txt".to_owned())),
             preparation: (format!("stdout-job_prep{node}.txt"), format!("stderr-job_prep{node}.txt")),
             log: format!("execution{node}.log"),
         }
     }
 }
 
-/// One line a node, as many slots as it has GPUs and at least one.
-fn host_file(task: &Task) -> String {
-    let slots = task.size.gpus.max(1);
-    task.hosts.iter().map(|host| format!("{} slots={slots}\n", host.address)).collect()
+/// A process's own variables, which stand above those of the job and may name them.
+pub(super) fn own_of(process: &Process, job: &Variables) -> Variables {
+    let mut own = Variables::default();
+    for NameValue { name, value } in &process.environment {
+        own.set(name.as_str(), expand_known(value, |name| job.find(name)));
+    }
+    own
+}
+
+/// The files of a setup task's output.
+pub(super) fn setup_output(node_id: &str) -> (String, String) {
+    (format!("stdout-{node_id}.txt"), format!("stderr-{node_id}.txt"))
 }
 
 fn place_of(roots: &Roots, variables: &Variables, what: &str, prefix: &str) -> Result<Place, EntityError> {
@@ -342,12 +342,14 @@ mod tests {
             output_segment: "sub/rg/workspaces/w/experiments/e/jobs/j/uid".into(),
             hosts: vec![Host { node_id: "tvm-1".into(), address: "10.0.0.4".into() }],
             size: Size { name: "STANDARD_NC6".into(), cores: 6, memory_mib: 1024, gpus: 1 },
-            command_line: Some("true".into()),
+            processes: vec![],
+            host_file: String::new(),
             preparation: None,
             std_out_err_path_prefix: prefix.into(),
             input_directories: vec![],
             output_directories: vec![],
             environment: vec![],
+            session: None,
         }
     }
 
@@ -391,7 +393,6 @@ mod tests {
         assert_eq!(layout.standard.root, PathBuf::from(format!("{mounts}/shared")));
         assert!(layout.standard.kept_by_server && !layout.outputs[1].1.kept_by_server);
         assert_eq!(layout.own.len(), 3);
-        assert_eq!(layout.host_file, "10.0.0.4 slots=1\n");
         assert_eq!(layout.files.log, "execution.log");
     }
 
@@ -399,11 +400,9 @@ mod tests {
     fn a_gang_has_a_log_and_preparation_of_each_node_and_one_standard_output() {
         let mut task = task("$AZ_BATCHAI_MOUNT_ROOT");
         task.hosts.push(Host { node_id: "tvm-2".into(), address: "10.0.0.5".into() });
-        task.command_line = None;
         let (layout, variables) = job(&roots(), &task, &Rank { rank: 1, node_id: "tvm-2" }).expect("allowed");
         assert_eq!(layout.files.log, "execution-tvm-2.log");
         assert_eq!(layout.files.preparation.0, "stdout-job_prep-tvm-2.txt");
-        assert_eq!(layout.files.command, None);
         assert_eq!(variables.find("AZ_BATCH_HOST_LIST"), Some("10.0.0.4,10.0.0.5"));
         assert!(!layout.standard.kept_by_server, "the mount root itself is no share");
     }

@@ -12,6 +12,7 @@ mod client;
 mod decide;
 mod exec;
 mod expand;
+mod gang;
 mod identity;
 mod isolate;
 mod layout;

@@ -66,6 +66,9 @@ struct Plan {
     log: (Place, String),
     /// The job's own folders on this node's disk: what is in them is with the server in the end.
     local: Vec<Place>,
+    /// The folder that it shares with the other nodes of its gang.
+    #[serde(default)]
+    shared: Option<PathBuf>,
 }
 
 /// One part.
@@ -84,6 +87,8 @@ pub(super) struct Part {
     log: Option<(Place, String)>,
     /// Folders that go with it.
     local: Vec<Place>,
+    /// As in [`Plan`].
+    shared: Option<PathBuf>,
     /// How it ended, once nothing of it runs.
     end: Option<End>,
     /// Whether all its output is known.
@@ -105,6 +110,7 @@ impl Part {
             watched: false,
             log: None,
             local: Vec::new(),
+            shared: None,
             end: None,
             finished: false,
             running_since: None,
@@ -124,6 +130,11 @@ impl Part {
     /// When its command started.
     pub(super) fn started_at(&self) -> Option<crate::clock::Timestamp> {
         self.record.started_at
+    }
+
+    /// When it was known how it ends.
+    pub(super) fn ended_at(&self) -> Option<crate::clock::Timestamp> {
+        self.record.ended_at
     }
 
     /// How it ended, once nothing of it runs and all its output is known.
@@ -228,7 +239,7 @@ impl Node {
         let mut part = Part::new(path);
         part.shipper = Some(Shipper::new(attempt, plan.iter().flat_map(|plan| plan.shipped.clone()).collect(), Some(&folder)));
         if let Some(plan) = plan {
-            (part.log, part.local) = (Some(plan.log), plan.local);
+            (part.log, part.local, part.shared) = (Some(plan.log), plan.local, plan.shared);
         }
         match folder.find_record() {
             Some(record) => part.heard(record),
@@ -366,8 +377,10 @@ impl Node {
             shipped: shipped.collect(),
             log: (layout.standard.clone(), layout.files.log.clone()),
             local: layout.own.iter().filter(|place| !place.kept_by_server).cloned().collect(),
+            shared: None,
         };
         let work = self.starter.job_work(assignment, layout, &variables);
+        let plan = Plan { shared: work.gang.as_ref().and_then(|gang| gang.folder.clone()), ..plan };
         let started = Folder::create(&path).and_then(|folder| {
             folder.write_json(PLAN, &plan)?;
             Ok((Running::start(&path, &work)?, folder))
@@ -377,7 +390,7 @@ impl Node {
                 let mut part = Part::new(path);
                 part.said = if assignment.step == Step::Run { Said::Run } else { Said::Nothing };
                 part.shipper = Some(Shipper::new(attempt, plan.shipped, Some(&folder)));
-                (part.log, part.local) = (Some(plan.log), plan.local);
+                (part.log, part.local, part.shared) = (Some(plan.log), plan.local, plan.shared);
                 if let Err(error) = self.adopt(attempt, part, running) {
                     tracing::error!(%attempt, %error, "a supervisor cannot be watched");
                 }
@@ -479,14 +492,17 @@ impl Node {
         // Temporary folders: where another job comes at once, its supervisor removes them.
         let jobs = is_idle.then(|| self.starter.roots.jobs.clone());
         let local: Vec<Place> = part.local.into_iter().filter(|place| place.root != self.starter.roots.jobs).collect();
-        if jobs.is_none() && local.is_empty() {
+        let shared = part.shared;
+        if jobs.is_none() && local.is_empty() && shared.is_none() {
             return;
         }
         self.removing += 1;
         let heard = self.heard.clone();
         tokio::task::spawn_blocking(move || {
             let temporary = jobs.map(|jobs| open_trusted(&jobs).and_then(|jobs| remove_contents(jobs.as_fd())));
-            for removed in local.iter().map(remove_place).chain(temporary) {
+            // Each node of the gang tries: one that is gone does not.
+            let shared = shared.map(|folder| remove_shared(&folder));
+            for removed in local.iter().map(remove_place).chain(temporary).chain(shared) {
                 if let Err(error) = removed {
                     tracing::warn!(%attempt, %error, "folders of a job cannot be removed");
                 }
@@ -564,6 +580,15 @@ fn remove_folder(path: &Path) -> io::Result<()> {
         // A part of which nothing ever ran has none.
         Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes the folder that the nodes of a gang shared. Others may do the same at the same time.
+fn remove_shared(folder: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
+    match open_trusted(parent).and_then(|parent| remove_tree(parent.as_fd(), name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::attempt::Stop;
 use crate::domain::machine::{Setup as SetupState, Size};
+use crate::domain::process::Process;
 use crate::domain::resource::{EntityError, NameValue};
 use crate::id::{AttemptUid, MachineUid};
 
@@ -181,8 +182,8 @@ pub struct Assignment {
 pub enum Step {
     /// Make the directories and run the job preparation; then be `Ready`.
     Prepare,
-    /// All that [`Step::Prepare`] asks, then start the command where this rank has one; be `Running`, and `Ended` when it is.
-    /// A rank without a command runs until it is told to stop.
+    /// All that [`Step::Prepare`] asks, then start the processes of this rank; be `Running`, and `Ended` when its leaders are or one
+    /// process ends badly. A rank without leaders runs until it is told to stop.
     Run,
     /// Be `Ended`: nothing of it runs, and all its output is with the server.
     Stop {
@@ -207,8 +208,10 @@ pub struct Task {
     pub hosts: Vec<Host>,
     /// This node's size.
     pub size: Size,
-    /// The command line of this rank; `None` where it has none.
-    pub command_line: Option<String>,
+    /// What is started on this node, side by side; none where the job only reaches it from others.
+    pub processes: Vec<Process>,
+    /// The content of the host file.
+    pub host_file: String,
     /// The job preparation, run on every node.
     pub preparation: Option<String>,
     /// Where stdout, stderr and the execution log go, unexpanded.
@@ -219,6 +222,24 @@ pub struct Task {
     pub output_directories: Vec<OutputDirectory>,
     /// Variables of the user, secrets among them; values unexpanded.
     pub environment: Vec<NameValue>,
+    /// What lets the nodes of the attempt, and nobody else, reach each other; `None` for a job on one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+}
+
+/// The keys of one attempt.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// As PEM. Secret.
+    pub private_key: String,
+    /// As a line of `authorized_keys`.
+    pub public_key: String,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session(..)")
+    }
 }
 
 impl std::fmt::Debug for Task {

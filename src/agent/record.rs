@@ -32,12 +32,15 @@ pub(super) struct Record {
     pub(super) started_at: Option<Timestamp>,
     /// How it ended.
     pub(super) end: Option<End>,
+    /// When it was known how: what ended first tells why others did.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub(super) ended_at: Option<Timestamp>,
 }
 
 impl Record {
     /// Nothing has happened.
     pub(super) fn new() -> Record {
-        Record { state: AssignmentState::Assigned, started_at: None, end: None }
+        Record { state: AssignmentState::Assigned, started_at: None, end: None, ended_at: None }
     }
 }
 

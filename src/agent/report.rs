@@ -48,7 +48,8 @@ fn seen(attempt: AttemptUid, part: &Part, with_output: bool) -> Seen {
     let all_is_sent = part.shipper().is_none_or(|shipper| shipper.is_drained() || with_output && shipper.is_last());
     let end = part.end().filter(|_| all_is_sent).cloned();
     let state = if end.is_some() { AssignmentState::Ended } else { part.state() };
-    Seen { attempt, state, started_at: part.started_at(), end }
+    let ended_at = end.as_ref().and_then(|_| part.ended_at());
+    Seen { attempt, state, started_at: part.started_at(), end, ended_at }
 }
 
 /// What to send next, given what was said last.

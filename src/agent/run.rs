@@ -391,7 +391,7 @@ fn hidden(bootstrap: &AgentBootstrap, path: &Path) -> Vec<PathBuf> {
     if let ServerAddress::Sockets(folder) = &bootstrap.server {
         hidden.push(folder.clone());
     }
-    hidden.extend(bootstrap.job_groups.iter().cloned());
+    hidden.extend(bootstrap.job_groups.iter().chain(&bootstrap.gangs).cloned());
     hidden
 }
 

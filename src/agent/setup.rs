@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::agent::beneath::{open_file, open_folder, open_trusted, remove_tree};
-use crate::agent::layout::{self, FileNames, Place};
+use crate::agent::layout::{self, Place};
 use crate::agent::part::{Happening, Running};
 use crate::agent::protocol::SetupTask;
 use crate::agent::record::{Folder, Record, find_private, write_private};
@@ -157,17 +157,16 @@ impl Setup {
         };
         let mut error = error.with_detail("nodeId", node_id.clone());
         if let Some(task) = task
-            && let Ok((place, files, _)) = layout::setup(&starter.roots, task, node_id)
+            && let Ok((place, ..)) = layout::setup(&starter.roots, task, node_id)
         {
-            error = with_evidence(error, task, &place, &files);
+            error = with_evidence(error, task, &place, &layout::setup_output(node_id));
         }
         self.state = State::Failed(error);
     }
 }
 
 /// The error with the path of the log and the last lines that the task wrote, without its secrets.
-fn with_evidence(error: EntityError, task: &SetupTask, place: &Place, files: &FileNames) -> EntityError {
-    let Some((stdout, stderr)) = &files.command else { return error };
+fn with_evidence(error: EntityError, task: &SetupTask, place: &Place, (stdout, stderr): &(String, String)) -> EntityError {
     let mut error = error.with_detail("log", place.path().join(stderr).display().to_string());
     for (what, name) in [("stderr", stderr), ("stdout", stdout)] {
         if let Ok(text) = last_lines(place, name)

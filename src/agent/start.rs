@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use crate::agent::gang::Gang;
 use crate::agent::isolate::Rights;
-use crate::agent::layout::{FileNames, Layout, Place, Roots, Variables};
+use crate::agent::layout::{self, FileNames, Layout, Place, Roots, Variables};
 use crate::agent::protocol::{Assignment, SetupTask, Step};
-use crate::agent::work::{JobFolders, Work};
+use crate::agent::work::{JobFolders, Process, Work};
 use crate::domain::bootstrap::{AgentBootstrap, Isolation, NODE_VARIABLE};
+use crate::domain::process::Role;
 use crate::id::AttemptUid;
 
 /// Where programs are found.
@@ -58,6 +60,13 @@ impl Starter {
         let base = self.base(temp.to_string_lossy().into_owned(), user.map_or("root", |user| user.name.as_str()));
         let mut environment = self.finish(base, variables);
         environment.set(ATTEMPT_VARIABLE, assignment.attempt.to_string());
+        let processes = task.processes.iter().map(|process| Process {
+            name: process.name.clone(),
+            line: process.command_line.clone(),
+            environment: layout::own_of(process, variables),
+            files: process.files(),
+            role: process.role,
+        });
         Work {
             title: format!(
                 "job {}, attempt {}, rank {} of {}",
@@ -81,10 +90,16 @@ impl Starter {
                 temp: layout.temp,
                 outputs: layout.outputs.into_iter().map(|(_, place)| place).collect(),
                 own: layout.own,
-                host_file: layout.host_file,
+                host_file: task.host_file.clone(),
             }),
             preparation: task.preparation.clone(),
-            command: task.command_line.clone(),
+            processes: processes.collect(),
+            gang: task.session.as_ref().map(|session| Gang {
+                hosts: task.hosts.clone(),
+                rank: assignment.rank,
+                session: session.clone(),
+                folder: self.bootstrap.gangs.as_ref().map(|gangs| gangs.join(assignment.attempt.to_string())),
+            }),
             released: assignment.step == Step::Run,
         }
     }
@@ -109,7 +124,14 @@ impl Starter {
             files,
             job: None,
             preparation: None,
-            command: Some(task.command_line.clone()),
+            processes: vec![Process {
+                name: String::new(),
+                line: task.command_line.clone(),
+                environment: Variables::default(),
+                files: layout::setup_output(&self.bootstrap.node_id),
+                role: Role::Leader,
+            }],
+            gang: None,
             released: true,
         }
     }

@@ -18,15 +18,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::beneath::{Owner, make_file};
 use crate::agent::exec::start_shell;
+use crate::agent::gang::Door;
 use crate::agent::isolate;
-use crate::agent::layout::SETUP_FAILED;
+use crate::agent::layout::{SETUP_FAILED, Variables};
 use crate::agent::prepare::{Failure, make_job_folders, make_place};
 use crate::agent::process;
 use crate::agent::record::{Folder, Record, Told};
-use crate::agent::work::Work;
+use crate::agent::work::{Process, Work};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::attempt::{AssignmentState, End};
 use crate::domain::bootstrap::Isolation;
+use crate::domain::process::Role;
 use crate::domain::resource::EntityError;
 
 /// Time between two rounds of ending by force, where the kernel takes its time.
@@ -64,6 +66,7 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
         folder,
         record: Record::new(),
         log: None,
+        door: None,
         heard: String::new(),
         released: false,
         stop: None,
@@ -71,10 +74,18 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
     supervisor.run()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    Preparation,
-    Command,
+/// A process that runs.
+struct Child {
+    pid: i32,
+    name: String,
+    role: Role,
+}
+
+/// What ended: number and exit code, in the order in which the kernel tells.
+struct Reaped {
+    all: Vec<(i32, i32)>,
+    /// Whether there is no child any more.
+    none_left: bool,
 }
 
 struct Supervisor {
@@ -86,6 +97,8 @@ struct Supervisor {
     owner: Owner,
     record: Record,
     log: Option<File>,
+    /// Where other nodes of the gang come in.
+    door: Option<Door>,
     /// The beginning of a line of `control`.
     heard: String,
     released: bool,
@@ -96,10 +109,11 @@ struct Supervisor {
 impl Supervisor {
     fn run(&mut self) -> io::Result<()> {
         self.released = self.work.released;
-        let end = match self.prepare() {
-            Ok(standard) => self.run_commands(&standard),
+        let end = match self.prepare().and_then(|standard| self.run_all(&standard)) {
+            Ok(end) => end,
             Err(failure) => self.failed(&failure),
         };
+        self.record.ended_at = Some(SystemClock.now());
         let stays = self.work.job.is_none() && matches!(end, End::Exited { .. });
         if !stays {
             self.end_all();
@@ -130,6 +144,11 @@ impl Supervisor {
         for group in &self.work.groups {
             std::fs::write(group.join("cgroup.procs"), "0").map_err(doing("enter the control group of jobs"))?;
         }
+        // What nodes have in common is not in sight afterwards.
+        let shared = match &self.work.gang {
+            Some(gang) => gang.make_folder(self.owner).map_err(doing("make the folder of the job's nodes"))?,
+            None => None,
+        };
         match self.work.isolation {
             Isolation::Namespaces => isolate::narrow_view(&self.work.hidden).map_err(doing("hide the node's own files"))?,
             Isolation::ProcessGroup => rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
@@ -137,27 +156,36 @@ impl Supervisor {
         }
         if let Some(job) = &self.work.job {
             make_job_folders(job, self.owner)?;
+            if let (Some(gang), Some(shared)) = (&self.work.gang, &shared) {
+                gang.show_folder(shared, &job.temp, self.work.isolation).map_err(doing("share a folder with the other nodes"))?;
+            }
         }
         let standard = make_place(&self.work.standard, self.owner)
             .map_err(|error| Failure { doing: format!("make the directory '{}'", self.work.standard.path().display()), error })?;
         self.log = Some(make_file(standard.as_fd(), &self.work.files.log, None).map_err(doing("make the log"))?);
         self.say(&format!("{} on {}", self.work.title, self.work.node_id));
         self.say(&format!("output goes to {}", self.work.standard.path().display()));
+        // Without a network of its own a node has no port of its own either.
+        if let (Some(gang), Some(user), Isolation::Namespaces) = (&self.work.gang, &self.work.user, self.work.isolation) {
+            let door = Door::open(gang, user, &self.work.environment).map_err(doing("let in the job's other nodes"))?;
+            self.door = Some(door);
+        }
         isolate::shed(self.work.rights).map_err(doing("give up rights"))?;
         Ok(standard)
     }
 
-    fn run_commands(&mut self, standard: &OwnedFd) -> End {
-        if let Some(preparation) = self.work.preparation.take() {
+    fn run_all(&mut self, standard: &OwnedFd) -> Result<End, Failure> {
+        if let Some(line) = self.work.preparation.take() {
             self.say("job preparation starts");
             // The folders are there: what is written into them can be seen.
             let _ = self.tell();
-            let names = self.work.files.preparation.clone();
-            match self.run_command(&preparation, standard, &names, What::Preparation) {
-                Ok(Some(0)) => self.say("job preparation ended with exit code 0"),
-                Ok(Some(code)) => return End::PreparationFailed { code },
-                Ok(None) => return End::Stopped,
-                Err(failure) => return self.failed(&failure),
+            let files = self.work.files.preparation.clone();
+            let environment = Variables::default();
+            let child = self.start(&Process { name: String::new(), line, environment, files, role: Role::Leader }, standard)?;
+            match self.run_to_end(vec![child]) {
+                End::Exited { code: 0 } => self.say("job preparation ended with exit code 0"),
+                End::Exited { code } => return Ok(End::PreparationFailed { code }),
+                end => return Ok(end),
             }
         }
         if !self.released {
@@ -170,25 +198,26 @@ impl Supervisor {
             self.wait(None);
         }
         if self.stop.is_some() {
-            return End::Stopped;
+            return Ok(End::Stopped);
         }
-        let command = self.work.command.take();
-        if let Err(error) = self.folder.mark_started() {
-            return self.failed(&Failure { doing: "write down that the command starts".into(), error });
-        }
-        let (Some(command), Some(names)) = (command, self.work.files.command.clone()) else {
-            self.begin();
-            self.say("released; the command runs on another node");
-            while self.stop.is_none() {
-                self.wait(None);
+        if let (Some(gang), Some(_)) = (&self.work.gang, &self.door) {
+            if let Err(error) = gang.meet() {
+                return Ok(End::SetupFailed { error });
             }
-            return End::Stopped;
-        };
-        match self.run_command(&command, standard, &names, What::Command) {
-            Ok(Some(code)) => End::Exited { code },
-            Ok(None) => End::Stopped,
-            Err(failure) => self.failed(&failure),
+            self.say("all nodes of the job reach each other from here");
         }
+        self.folder.mark_started().map_err(|error| Failure { doing: "write down that the command starts".into(), error })?;
+        let processes = std::mem::take(&mut self.work.processes);
+        let mut children = Vec::with_capacity(processes.len());
+        for process in &processes {
+            // The first is on its way before anything else is done.
+            children.push(self.start(process, standard)?);
+        }
+        self.begin();
+        if processes.is_empty() {
+            self.say("released; the command runs on another node");
+        }
+        Ok(self.run_to_end(children))
     }
 
     fn begin(&mut self) {
@@ -197,44 +226,57 @@ impl Supervisor {
         let _ = self.tell();
     }
 
-    /// Runs one command to its end. Answers its exit code, or `None` where it was made to stop before.
-    fn run_command(
-        &mut self,
-        line: &str,
-        standard: &OwnedFd,
-        names: &(String, String),
-        what: What,
-    ) -> Result<Option<i32>, Failure> {
+    fn start(&mut self, process: &Process, standard: &OwnedFd) -> Result<Child, Failure> {
         let open = |name: &str| {
             make_file(standard.as_fd(), name, self.owner)
                 .map_err(|error| Failure { doing: format!("make the file '{name}'"), error })
         };
-        let output = (open(&names.0)?, open(&names.1)?);
+        let output = (open(&process.files.0)?, open(&process.files.1)?);
         let work = &self.work;
         // What is started begins with the signals that are held back here. One that is missed meanwhile is of a child that is reaped
         // below, before anything is waited for.
         let ends = SigSet::from(Signal::SIGCHLD);
+        let environment = [&work.environment, &process.environment];
         let started = ends
             .thread_unblock()
             .map_err(io::Error::from)
-            .and_then(|()| start_shell(line, &work.directory, &work.environment, work.user.as_ref(), output));
+            .and_then(|()| start_shell(&process.line, &work.directory, environment, work.user.as_ref(), output));
         let blocked = ends.thread_block().map_err(io::Error::from);
-        let main = blocked.and(started).map_err(|error| Failure { doing: "start the shell".into(), error })?;
-        if what == What::Command {
-            self.begin();
-        }
-        self.say(&format!("process {main} started"));
-        let mut forced = false;
-        let mut asked = false;
+        let pid = blocked.and(started).map_err(|error| Failure { doing: "start the shell".into(), error })?;
+        let name = if process.name.is_empty() { format!("process {pid}") } else { format!("{} (process {pid})", process.name) };
+        self.say(&format!("{name} started"));
+        Ok(Child { pid, name, role: process.role })
+    }
+
+    /// Runs processes until all leaders among them have ended well, one has ended badly, or all were made to stop. Without a leader
+    /// it is the last that ends it.
+    fn run_to_end(&mut self, mut running: Vec<Child>) -> End {
+        let has_leader = running.iter().any(|child| child.role == Role::Leader);
+        let has_any = !running.is_empty();
+        let (mut forced, mut asked) = (false, false);
         loop {
-            if let Some(code) = self.reap(Some(main)) {
-                return Ok((!asked).then_some(code));
+            let ended = self.reap();
+            for (pid, code) in ended.all {
+                let Some(place) = running.iter().position(|child| child.pid == pid) else { continue };
+                let child = running.remove(place);
+                self.say(&format!("{} ended with exit code {code}", child.name));
+                if code != 0 && !asked {
+                    return End::Exited { code };
+                }
+            }
+            if asked && if has_any { running.is_empty() } else { ended.none_left } {
+                return End::Stopped;
+            }
+            if !asked && has_leader && running.iter().all(|child| child.role != Role::Leader) {
+                return End::Exited { code: 0 };
             }
             if let Some(force_at) = self.stop {
                 if !asked {
                     asked = true;
                     self.say("told to stop: SIGTERM");
                     self.signal_all(Signal::SIGTERM);
+                    // There may be nothing to wait for.
+                    continue;
                 }
                 if !forced && Instant::now() >= force_at {
                     forced = true;
@@ -252,27 +294,43 @@ impl Supervisor {
         }
     }
 
-    /// Reaps what has ended. Answers the exit code of `main`, if it is among them. A signal is 128 and its number, as shells say it.
-    fn reap(&self, main: Option<i32>) -> Option<i32> {
-        let mut code = None;
+    /// Reaps what has ended. A signal is 128 and its number, as shells say it.
+    fn reap(&self) -> Reaped {
+        let mut all = Vec::new();
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, exit)) if Some(pid.as_raw()) == main => code = Some(exit),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if Some(pid.as_raw()) == main => code = Some(128 + signal as i32),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return code,
+                Ok(WaitStatus::Exited(pid, code)) => all.push((pid.as_raw(), code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => all.push((pid.as_raw(), 128 + signal as i32)),
+                Ok(WaitStatus::StillAlive) => return Reaped { all, none_left: false },
+                Err(Errno::ECHILD) => return Reaped { all, none_left: true },
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => return code,
+                Err(_) => return Reaped { all, none_left: false },
             }
         }
     }
 
     /// Waits until a child ended, the agent tells something, or the time is up.
     fn wait(&mut self, time: Option<Duration>) {
-        let mut on = [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
+        let mut on = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
+        on.extend(self.door.iter().flat_map(Door::descriptors).map(|guest| PollFd::from_borrowed_fd(guest, PollFlags::IN)));
         let time = time.and_then(|time| Timespec::try_from(time).ok());
         let _ = poll(&mut on, time.as_ref());
         while let Ok(Some(_)) = self.signals.read_signal() {}
         self.listen();
+        self.let_in();
+    }
+
+    fn let_in(&mut self) {
+        let Some(mut door) = self.door.take() else { return };
+        let ends = SigSet::from(Signal::SIGCHLD);
+        // As for processes of the job: a session begins with the signals that are held back here.
+        let _ = ends.thread_unblock();
+        let answered = door.answer();
+        let _ = ends.thread_block();
+        self.door = Some(door);
+        if let Err(error) = answered {
+            self.say(&format!("a session of another node cannot be started: {error}"));
+        }
     }
 
     fn listen(&mut self) {
@@ -334,13 +392,7 @@ impl Supervisor {
     }
 
     fn has_no_children(&self) -> bool {
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Err(Errno::ECHILD) => return true,
-                Ok(WaitStatus::StillAlive) | Err(_) => return false,
-                Ok(_) => {}
-            }
-        }
+        self.reap().none_left
     }
 
     fn failed(&self, failure: &Failure) -> End {

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::gang::Gang;
 use crate::agent::isolate::Rights;
 use crate::agent::layout::{FileNames, Place, Variables};
 use crate::domain::bootstrap::{Isolation, JobUser};
+use crate::domain::process::Role;
 
 /// One thing to run, from folders to end. Holds secrets.
 #[derive(Clone, Serialize, Deserialize)]
@@ -37,10 +39,27 @@ pub(super) struct Work {
     pub(super) job: Option<JobFolders>,
     /// Run first, on every node.
     pub(super) preparation: Option<String>,
-    /// Run then.
-    pub(super) command: Option<String>,
-    /// Whether the command may start without being told.
+    /// Run then, side by side.
+    pub(super) processes: Vec<Process>,
+    /// The nodes that it runs on together; `None` where it is one.
+    pub(super) gang: Option<Gang>,
+    /// Whether they may start without being told.
     pub(super) released: bool,
+}
+
+/// One process.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Process {
+    /// What it is called in the log; empty where there is one.
+    pub(super) name: String,
+    /// Run by a shell.
+    pub(super) line: String,
+    /// What it sees beside or above the environment of all.
+    pub(super) environment: Variables,
+    /// The files of its output and its errors.
+    pub(super) files: (String, String),
+    /// What its end means.
+    pub(super) role: Role,
 }
 
 /// Folders that are made for a job.

@@ -23,7 +23,7 @@ pub struct Attempt {
     pub released_at: Option<Timestamp>,
     /// Why it is to stop, if it is. Set once.
     pub stop: Option<Stop>,
-    /// Its parts, by rank; rank 0 runs the command of a custom job.
+    /// Its parts, by rank; rank 0 leads.
     pub assignments: Vec<Assignment>,
     /// Counts changes of the row and of its parts; writes check it.
     pub revision: i64,
@@ -112,6 +112,8 @@ pub struct Assignment {
     pub end: Option<End>,
     /// When its agent says that the processes started.
     pub started_at: Option<Timestamp>,
+    /// When its agent says that it was known how it ends.
+    pub ended_at: Option<Timestamp>,
 }
 
 /// How far a part is, as its node's agent reported.

@@ -35,6 +35,10 @@ pub struct AgentBootstrap {
     /// `cgroup.procs` in each is in them with all that it starts. Empty where nodes have no limits.
     #[serde(default)]
     pub job_groups: Vec<PathBuf>,
+    /// A folder that all nodes of the cluster have, and root alone may enter: attempts on several nodes have a folder of their own in
+    /// it. `None` where the nodes have nothing in common.
+    #[serde(default)]
+    pub gangs: Option<PathBuf>,
 }
 
 /// How a server is reached.

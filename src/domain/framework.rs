@@ -140,6 +140,16 @@ impl Framework {
         }
     }
 
+    /// Parts, from the first, whose processes decide how the job ends; the others end with them.
+    pub fn leaders(&self, nodes: u32) -> u32 {
+        match self {
+            Framework::PyTorch { backend: Some(Backend::Mpi), .. } => 1,
+            Framework::PyTorch { process_count, .. } => (*process_count).clamp(1, nodes.max(1)),
+            Framework::Caffe2(_) => nodes.max(1),
+            _ => 1,
+        }
+    }
+
     /// What answers call it.
     ///
     /// Source: `ToolType`, openapi 2018-05-01; `pytorch` is in its description alone.

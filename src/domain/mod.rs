@@ -20,6 +20,7 @@ pub mod older;
 pub mod operation;
 pub mod output;
 pub mod principal;
+pub mod process;
 pub mod quota;
 pub mod report;
 pub mod resource;

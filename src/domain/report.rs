@@ -24,6 +24,9 @@ pub struct Seen {
     /// How it ended, once it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
+    /// When it was known how it ends, on the node's clock.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
 }
 
 /// What an agent says.
@@ -150,6 +153,7 @@ fn judge_part(held: &Held, report: &Report<'_>, rebooted: bool) -> Option<Seen> 
         state: AssignmentState::Ended,
         started_at: held.started_at,
         end: Some(End::Lost { why: why.into() }),
+        ended_at: None,
     };
     let Some(seen) = report.assignments.iter().find(|seen| seen.attempt == held.attempt) else {
         return (rebooted && held.state > AssignmentState::Assigned).then(|| lost("The node restarted."));
@@ -158,14 +162,18 @@ fn judge_part(held: &Held, report: &Report<'_>, rebooted: bool) -> Option<Seen> 
         AssignmentState::Running if !held.released => AssignmentState::Ready,
         state => state,
     };
-    let started_at = held.started_at.or(seen.started_at.filter(|at| (1970..=9999).contains(&at.year())).map(whole_milliseconds));
+    let sane = |at: Option<Timestamp>| at.filter(|at| (1970..=9999).contains(&at.year())).map(whole_milliseconds);
+    let started_at = held.started_at.or(sane(seen.started_at));
     match (state, &seen.end) {
-        (AssignmentState::Ended, Some(end)) => Some(Seen { attempt: held.attempt, state, started_at, end: Some(clean_end(end)) }),
+        (AssignmentState::Ended, Some(end)) => {
+            let (end, ended_at) = (Some(clean_end(end)), sane(seen.ended_at));
+            Some(Seen { attempt: held.attempt, state, started_at, end, ended_at })
+        }
         // An end without its how is no end.
         (AssignmentState::Ended, None) => None,
         _ if state < held.state && rebooted => Some(lost("The node restarted.")),
         _ if state > held.state || started_at != held.started_at => {
-            Some(Seen { attempt: held.attempt, state: state.max(held.state), started_at, end: None })
+            Some(Seen { attempt: held.attempt, state: state.max(held.state), started_at, end: None, ended_at: None })
         }
         _ => None,
     }
@@ -223,7 +231,7 @@ mod tests {
     }
 
     fn seen(state: AssignmentState, end: Option<End>) -> Vec<Seen> {
-        vec![Seen { attempt: JOB, state, started_at: None, end }]
+        vec![Seen { attempt: JOB, state, started_at: None, end, ended_at: None }]
     }
 
     fn report<'a>(session: Uuid, seq: u64, assignments: &'a [Seen]) -> Report<'a> {
@@ -287,7 +295,8 @@ mod tests {
 
     #[test]
     fn foreign_parts_and_odd_text_change_nothing() {
-        let foreign = [Seen { attempt: AttemptUid(B), state: AssignmentState::Ended, started_at: None, end: None }];
+        let foreign =
+            [Seen { attempt: AttemptUid(B), state: AssignmentState::Ended, started_at: None, end: None, ended_at: None }];
         assert!(moved(judge(&record(AssignmentState::Ready), &report(A, 5, &foreign))).is_empty());
         let end = End::Lost { why: format!("\u{0}\u{1b}[31m{}", "é".repeat(MAX_TEXT)) };
         let all = moved(judge(&record(AssignmentState::Ready), &report(A, 5, &seen(AssignmentState::Ended, Some(end)))));

@@ -82,6 +82,8 @@ pub struct JobRow {
     pub created_at: Timestamp,
     /// Nodes that it needs.
     pub node_count: u32,
+    /// Parts of an attempt, from the first, that decide how it ends; at least 1.
+    pub leaders: u32,
     /// Longest time that it may run. Unit: whole seconds.
     pub max_wall_clock_s: u64,
     /// What was recorded.

@@ -96,6 +96,7 @@ fn place_on(world: &World<'_>, job: &JobRow, nodes: &[MachineUid], mint: &mut Mi
             state: AssignmentState::Assigned,
             end: None,
             started_at: None,
+            ended_at: None,
         })
         .collect();
     Change::Place {

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgPool};
 use super::document::Document;
 use super::{StoreError, machine};
 use crate::domain::attempt::{Assignment, AssignmentState, Attempt, AttemptState, Stop};
-use crate::domain::job::{JobStatus, Phase};
+use crate::domain::job::{Framework, JobStatus, Phase};
 use crate::domain::machine::{Bootstrap, Machine, MachineState};
 use crate::domain::snapshot::{ClusterRow, DeletingRow, JobRow, Snapshot, UnreadableMachine};
 use crate::id::{AttemptUid, Kind, MachineUid, ResourceUid};
@@ -138,7 +138,7 @@ async fn attempts(connection: &mut PgConnection) -> Result<Vec<Attempt>, StoreEr
     let rows = sqlx::query!(
         r#"
         select a.uid, a.job_uid, a.number, a.state, a.created_at, a.released_at, a.stop, a.revision,
-            s.machine_uid, s.rank, s.state as part_state, s.started_at, s.end_how as "end_how: Document"
+            s.machine_uid, s.rank, s.state as part_state, s.started_at, s.end_how as "end_how: Document", s.ended_at
         from attempt a
         cross join lateral (select * from assignment where attempt_uid = a.uid offset 0) s
         where a.state <> 'ended'
@@ -160,6 +160,7 @@ async fn attempts(connection: &mut PgConnection) -> Result<Vec<Attempt>, StoreEr
                 state: word("assignment's state", &row.part_state, AssignmentState::find)?,
                 end: row.end_how.as_ref().map(|end| end.read("assignment's end")).transpose()?,
                 started_at: row.started_at,
+                ended_at: row.ended_at,
             })
         };
         let attempt = || {
@@ -225,7 +226,8 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
             )
         )
         select r.uid, r.path, r.cluster_uid, r.rank as "rank!", r.created_at, r.node_count as "node_count!",
-            r.spec -> 'max_wall_clock_s' as "max_wall_clock_s: Document", r.status as "status: Document", r.phase as "phase!",
+            r.spec -> 'max_wall_clock_s' as "max_wall_clock_s: Document",
+            case when r.node_count > 1 then r.spec -> 'framework' end as "framework: Document", r.status as "status: Document", r.phase as "phase!",
             r.attempts, r.provisioning, r.revision
         from picked
         -- One lookup each: whatever the planner believes of how many there are, the jobs of all time are not read.
@@ -244,6 +246,8 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
         };
         let read = || {
             let mut status: JobStatus = row.status.read("job's status")?;
+            let node_count = u32::try_from(row.node_count).map_err(|error| StoreError::unreadable("node count", error))?;
+            let framework: Option<Framework> = row.framework.as_ref().map(|doc| doc.read("job's framework")).transpose()?;
             status.phase = word("job's phase", &row.phase, Phase::find)?;
             Ok(JobRow {
                 uid: ResourceUid(row.uid),
@@ -251,7 +255,8 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
                 cluster: row.cluster_uid.map(ResourceUid),
                 rank: row.rank,
                 created_at: row.created_at,
-                node_count: u32::try_from(row.node_count).map_err(|error| StoreError::unreadable("node count", error))?,
+                node_count,
+                leaders: framework.map_or(1, |framework| framework.leaders(node_count)),
                 max_wall_clock_s: wall_clock()?,
                 status,
                 attempts: row.attempts,

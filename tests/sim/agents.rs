@@ -133,6 +133,7 @@ async fn report(
             attempt: *attempt,
             state: part.state,
             started_at: None,
+            ended_at: None,
             end: part.end.clone(),
         };
         (disk.setup.clone(), disk.parts.iter().map(seen).collect::<Vec<_>>())

@@ -122,6 +122,7 @@ impl Bench {
         self.model.put_container(parent, Kind::Experiment, None);
         let Some(cluster) = self.any(clusters) else { return };
         let row = JobRow {
+            leaders: 1,
             uid,
             path: String::new(),
             cluster: Some(cluster),
@@ -153,7 +154,8 @@ impl Bench {
             2 => (AssignmentState::Ended, Some(End::Exited { code: self.rng.below(2) as i32 })),
             _ => (AssignmentState::Ended, Some(End::Stopped)),
         };
-        let assignments: Vec<Seen> = part.map(|attempt| Seen { attempt, state, started_at: None, end }).into_iter().collect();
+        let assignments: Vec<Seen> =
+            part.map(|attempt| Seen { attempt, state, started_at: None, end, ended_at: None }).into_iter().collect();
         let report = Report { session, seq, boot_id: "boot", setup: &Setup::Done, assignments: &assignments };
         self.model.sync(uid, 1, &report, now);
     }

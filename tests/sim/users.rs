@@ -113,6 +113,7 @@ fn submit(world: &World, experiments: &[ResourceUid], clusters: &[ResourceUid], 
     let uid = new_uid(world);
     let node_count = if world.shared.chance(700) { 1 } else { world.shared.between(2, 3) as u32 };
     let row = JobRow {
+        leaders: 1,
         uid,
         path: format!("/jobs/{uid}"),
         cluster: Some(cluster),

@@ -35,7 +35,7 @@ fn sync(session: Uuid, seq: u64, have: u64) -> Sync {
 }
 
 fn seen(attempt: AttemptUid, state: AssignmentState, end: Option<End>) -> Vec<Seen> {
-    vec![Seen { attempt, state, started_at: None, end }]
+    vec![Seen { attempt, state, started_at: None, end, ended_at: None }]
 }
 
 fn chunk(attempt: AttemptUid, offset: u64, text: &str) -> Chunk {

@@ -243,6 +243,7 @@ impl Bed {
                     state: AssignmentState::Assigned,
                     end: None,
                     started_at: None,
+                    ended_at: None,
                 })
                 .collect(),
             revision: 1,

@@ -21,6 +21,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     // What things are and may become: no input, no output, no clock of its own.
     ("domain", &["clock", "error", "id"], &["axum", "hyper", "nix", "reqwest", "rustix", "sqlx", "tokio"]),
     ("agent::protocol", &["clock", "domain", "error", "id"], &["axum", "hyper", "nix", "sqlx", "tokio"]),
+    ("launch", &["domain"], &["axum", "hyper", "nix", "reqwest", "rustix", "sqlx", "tokio"]),
     // A request's walk, from the front door to the rows.
     ("wire", &["clock", "domain", "error", "id", "service"], &["axum", "sqlx", "tokio"]),
     (
@@ -30,7 +31,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "service",
-        &["agent::protocol", "auth", "clock", "domain", "error", "id", "secret", "sign", "store", "task", "wake"],
+        &["agent::protocol", "auth", "clock", "domain", "error", "id", "launch", "secret", "sign", "store", "task", "wake"],
         &["axum", "hyper", "nix", "reqwest"],
     ),
     ("store", &["clock", "domain", "error", "id", "secret", "task", "wake"], &["axum", "hyper", "reqwest"]),

@@ -18,6 +18,7 @@ mod embedded;
 mod file_servers;
 mod files;
 mod fuzz;
+mod frameworks;
 mod harness;
 mod issuer;
 mod layering;

@@ -81,6 +81,8 @@ pub(super) struct NodeSpec {
     pub(super) share: Option<PathBuf>,
     /// The folder of what all nodes of the cluster know.
     pub(super) cluster_folder: PathBuf,
+    /// The folder that its agents share with those of the cluster's other nodes.
+    pub(super) gangs: PathBuf,
     /// The account that the user asked for.
     pub(super) admin_user: String,
 }

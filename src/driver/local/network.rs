@@ -75,6 +75,11 @@ impl Networks {
         self.folder.join(cluster.to_string()).join("shared")
     }
 
+    /// What its nodes share of the jobs that run on several of them; for root of each alone.
+    pub(super) fn gangs_folder(&self, cluster: ResourceUid) -> PathBuf {
+        self.folder.join(cluster.to_string()).join("gangs")
+    }
+
     /// Does something with a cluster's network while nobody else does; makes its folder where it is missing.
     ///
     /// # Errors
@@ -235,6 +240,7 @@ impl Network<'_> {
         }
         let shared = self.all.shared_folder(self.cluster);
         make_folder(&shared, 0o755)?;
+        make_folder(&self.all.gangs_folder(self.cluster), 0o700)?;
         write_whole(&shared.join("hosts"), hosts.as_bytes(), 0o644)
     }
 }

@@ -144,6 +144,10 @@ impl Host {
             tasks_root,
             shares: self.share.iter().map(|_| layout::SHARE.to_owned()).collect(),
             job_user,
+            gangs: Some(match self.isolation {
+                Isolation::Namespaces => inside("gangs"),
+                Isolation::ProcessGroup => self.networks.gangs_folder(machine.cluster),
+            }),
             job_groups: groups.iter().map(|group| inside("cgroup").join(&group.name)).collect(),
         }
     }
@@ -179,6 +183,7 @@ impl Host {
             sockets: self.sockets.clone(),
             share: self.share.clone(),
             cluster_folder: self.networks.shared_folder(machine.cluster),
+            gangs: self.networks.gangs_folder(machine.cluster),
             admin_user: machine.admin_user.clone(),
         }
     }

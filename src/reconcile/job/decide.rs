@@ -32,7 +32,7 @@ pub(in crate::reconcile) fn decide_attempt(world: &World<'_>, attempt: &Attempt,
         .iter()
         .filter_map(|part| {
             let dead = found_dead.iter().find(|(rank, _)| *rank == part.rank).map(|(_, end)| end);
-            part.end.as_ref().or(dead).map(|end| Part { machine: part.machine, rank: part.rank, end })
+            part.end.as_ref().or(dead).map(|end| Part { machine: part.machine, rank: part.rank, end, ended_at: part.ended_at })
         })
         .collect();
     ended.sort_by_key(|part| part.rank);
@@ -53,7 +53,7 @@ pub(in crate::reconcile) fn decide_attempt(world: &World<'_>, attempt: &Attempt,
     }
     if attempt.stop.is_some() {
         draft.reason(Reason::Stopping { attempt: attempt.uid });
-    } else if let Some(why) = wanted_stop(world, attempt, job, !ended.is_empty(), draft) {
+    } else if let Some(why) = wanted_stop(world, attempt, job, outcome::is_decided(job, &ended), draft) {
         changes.push(Change::StopAttempt { uid: attempt.uid, revision: attempt.revision, why });
     } else if attempt.state == AttemptState::Placed {
         let ready = attempt.assignments.iter().filter(|part| part.state >= AssignmentState::Ready).count();
@@ -67,7 +67,7 @@ pub(in crate::reconcile) fn decide_attempt(world: &World<'_>, attempt: &Attempt,
 }
 
 /// Why an attempt that goes on should stop, if it should. The order is the policy: users first.
-fn wanted_stop(world: &World<'_>, attempt: &Attempt, job: &JobRow, part_ended: bool, draft: &mut Draft) -> Option<Stop> {
+fn wanted_stop(world: &World<'_>, attempt: &Attempt, job: &JobRow, decided: bool, draft: &mut Draft) -> Option<Stop> {
     if job.deleting {
         return Some(Stop::Delete);
     }
@@ -84,7 +84,7 @@ fn wanted_stop(world: &World<'_>, attempt: &Attempt, job: &JobRow, part_ended: b
         Some(deadline) => draft.look_again(deadline),
         None => {}
     }
-    if part_ended {
+    if decided {
         return Some(Stop::Gang);
     }
     let wishes = attempt

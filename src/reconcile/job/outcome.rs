@@ -2,8 +2,9 @@
 //!
 //! In: how each part ended, why the attempt was told to stop, and what users asked meanwhile. Out: one [`Outcome`]. The order of
 //! the rules is the policy: what a user asked for stands above what the processes did, what they did above what the platform did
-//! to them, but for one thing: a command that ended with 0 has succeeded whatever befell its neighbours.
+//! to them, but for one thing: a job whose leading parts ended with 0 has succeeded whatever befell its neighbours.
 
+use crate::clock::Timestamp;
 use crate::domain::attempt::{End, Stop};
 use crate::domain::job::Phase;
 use crate::domain::resource::EntityError;
@@ -46,6 +47,26 @@ pub(super) struct Part<'a> {
     pub(super) machine: MachineUid,
     pub(super) rank: i32,
     pub(super) end: &'a End,
+    pub(super) ended_at: Option<Timestamp>,
+}
+
+impl Part<'_> {
+    fn ended_well(&self) -> bool {
+        matches!(self.end, End::Exited { code: 0 })
+    }
+
+    fn leads(&self, job: &JobRow) -> bool {
+        u32::try_from(self.rank).is_ok_and(|rank| rank < job.leaders)
+    }
+}
+
+/// Whether the parts that ended leave nothing to do for the others: one ended badly, or all that lead ended well.
+pub(super) fn is_decided(job: &JobRow, ended: &[Part<'_>]) -> bool {
+    ended.iter().any(|part| !part.ended_well()) || has_succeeded(job, ended)
+}
+
+fn has_succeeded(job: &JobRow, ended: &[Part<'_>]) -> bool {
+    ended.iter().filter(|part| part.leads(job) && part.ended_well()).count() >= job.leaders as usize
 }
 
 /// What it means that all parts ended. `parts` are sorted by rank. `retries` bounds the attempts that the platform may lose.
@@ -56,7 +77,7 @@ pub(super) fn outcome(job: &JobRow, stop: Option<Stop>, parts: &[Part<'_>], retr
     if job.status.phase == Phase::Terminating {
         return failed("terminated", None, terminated());
     }
-    if let Some(End::Exited { code: 0 }) = parts.iter().find(|part| part.rank == 0).map(|part| part.end) {
+    if has_succeeded(job, parts) {
         return Outcome { cause: "exited", next: Next::Succeeded };
     }
     match stop {
@@ -70,9 +91,12 @@ pub(super) fn outcome(job: &JobRow, stop: Option<Stop>, parts: &[Part<'_>], retr
     }
 }
 
-/// How the processes ended by themselves: the first bad end by rank.
+/// How the processes ended by themselves: the bad end that came first, which the others may only follow from; by rank where that is
+/// not known.
 fn own_end(parts: &[Part<'_>]) -> Option<Outcome> {
-    parts.iter().find_map(|part| match part.end {
+    let mut by_time: Vec<&Part<'_>> = parts.iter().collect();
+    by_time.sort_by_key(|part| (part.ended_at.is_none(), part.ended_at));
+    by_time.into_iter().find_map(|part| match part.end {
         End::Exited { code: 0 } | End::Stopped | End::Lost { .. } => None,
         End::Exited { code } => Some(failed("exited", Some(*code), job_failed())),
         End::PreparationFailed { code } => Some(failed(

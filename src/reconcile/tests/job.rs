@@ -165,3 +165,26 @@ fn a_job_of_a_cluster_that_is_gone_fails() {
     scene.snapshot.jobs[0].cluster = Some(ResourceUid(Uuid::from_u128(0xdead)));
     assert!(scene.plan().is_empty(), "a cluster that was not read is no cluster that is gone");
 }
+
+#[test]
+fn parts_that_lead_are_all_waited_for() {
+    let decides = |parts: &[Part]| cluster(2).running(parts, |_, job| job.leaders = 2).decides();
+    assert!(decides(&[exited(0), part(Running)]).is_empty());
+    assert!(decides(&[part(Running), exited(0)]).is_empty());
+    assert_eq!(decides(&[part(Running), exited(1)]), ["stop: Gang"]);
+    assert_eq!(decides(&[exited(0), exited(0)]), ["end: exited", "job 1 Succeeded 0"]);
+    assert_eq!(decides(&[exited(0), exited(5)]), ["end: exited", "job 1 Failed 5 JobFailed"]);
+}
+
+#[test]
+fn the_bad_end_that_came_first_is_what_the_job_shows() {
+    let decides = |first: u64, second: u64| {
+        let edit = |attempt: &mut Attempt, _: &mut JobRow| {
+            attempt.assignments[0].ended_at = Some(ago(first));
+            attempt.assignments[1].ended_at = Some(ago(second));
+        };
+        cluster(2).running(&[exited(1), exited(9)], edit).decides()
+    };
+    assert_eq!(decides(1, 2), ["end: exited", "job 1 Failed 9 JobFailed"]);
+    assert_eq!(decides(2, 1), ["end: exited", "job 1 Failed 1 JobFailed"]);
+}

@@ -188,6 +188,7 @@ impl Scene {
     pub(super) fn queued(mut self, nodes: u32, edit: impl FnOnce(&mut JobRow)) -> Scene {
         self.next += 1;
         let mut job = JobRow {
+            leaders: 1,
             uid: ResourceUid(Uuid::from_u128(self.next)),
             path: "/jobs/j".into(),
             cluster: Some(CLUSTER),
@@ -213,7 +214,14 @@ impl Scene {
         for (part, rank) in parts.iter().zip(0..) {
             self = self.machine(MachineState::Ready, part.seen, |machine| machine.attempt = Some(attempt));
             let machine = self.snapshot.machines.last().expect("just made").uid;
-            assignments.push(Assignment { machine, rank, state: part.state, end: part.end.clone(), started_at: None });
+            assignments.push(Assignment {
+                machine,
+                rank,
+                state: part.state,
+                end: part.end.clone(),
+                started_at: None,
+                ended_at: None,
+            });
         }
         self = self.queued(u32::try_from(parts.len()).expect("few"), |job| {
             job.status.phase = Phase::Running;

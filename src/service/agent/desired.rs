@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use super::{refused, unmet};
 use crate::agent::protocol::{Assignment, Desired, Host, OutputDirectory, SetupTask, Step, Task, TaskNames};
-use crate::domain::attempt::AttemptState;
-use crate::domain::job::{Framework, SECRETS};
+use crate::domain::attempt::{AttemptState, Stop};
+use crate::domain::job::SECRETS;
 use crate::domain::machine::Setup;
 use crate::domain::node_setup::SETUP_SECRETS;
 use crate::domain::resource::{EntityError, NameValue};
 use crate::error::Error;
 use crate::id::{AttemptUid, MachineUid, ResourceId, ResourceUid};
+use crate::launch::{self, Plan};
 use crate::secret::Sealer;
 use crate::service::Service;
 use crate::store::machine::{self, Gang, SealedSetup, SealedTask};
+
+/// Longest time that the other parts of a gang have once one has ended. Unit: milliseconds.
+const GANG_GRACE_MS: u32 = 1_000;
 
 /// Tasks of attempts, by attempt and rank: constant while the attempt lives, so that a change of the step alone reads no spec again.
 pub(crate) type Tasks = moka::sync::Cache<(AttemptUid, i32), Arc<Task>>;
@@ -51,7 +55,11 @@ impl Service {
             Some(task) => task,
             None => {
                 let Some(sealed) = machine::task(self.pool(), gang.attempt).await? else { return Ok(None) };
-                let task = Arc::new(task(&self.inner.sealer, sealed, gang.rank)?);
+                let session = match sealed.nodes.len() {
+                    0 | 1 => None,
+                    _ => self.session(gang.attempt).await?,
+                };
+                let task = Arc::new(Task { session, ..task(&self.inner.sealer, sealed, gang.rank)? });
                 self.inner.tasks.insert(key, task.clone());
                 task
             }
@@ -70,6 +78,8 @@ impl Service {
 /// What a part should be doing follows from the attempt's state alone.
 fn step(gang: &Gang, grace_ms: u32) -> Step {
     match (gang.stop, gang.state) {
+        // The others of a gang whose job has ended have nothing left to do: they go soon.
+        (Some(why @ Stop::Gang), _) => Step::Stop { why, grace_ms: grace_ms.min(GANG_GRACE_MS) },
         (Some(why), _) => Step::Stop { why, grace_ms },
         (None, AttemptState::Placed) => Step::Prepare,
         (None, AttemptState::Released | AttemptState::Ended) => Step::Run,
@@ -120,11 +130,9 @@ fn task(sealer: &Sealer, sealed: SealedTask, rank: i32) -> Result<Task, Error> {
     };
     // What cannot be done is not prepared either, and its secrets stay sealed.
     let unmet = unmet::of_job(&spec);
-    let command_line = match spec.framework {
-        // A custom job runs on the first node alone; the others prepare and wait.
-        Framework::Custom { command_line } if rank == 0 => command_line,
-        _ => None,
-    };
+    let addresses = nodes.iter().map(|(_, address, _)| address.as_deref().unwrap_or_default()).collect();
+    let Plan { parts, host_file } = launch::plan(&spec.framework, &launch::Gang { addresses, gpus: size.gpus });
+    let processes = usize::try_from(rank).ok().and_then(|rank| parts.into_iter().nth(rank)).unwrap_or_default();
     let secrets = if unmet.is_none() { secrets } else { Vec::new() };
     let directory = |directory: crate::domain::job::OutputDirectory| OutputDirectory {
         id: directory.id,
@@ -142,11 +150,13 @@ fn task(sealer: &Sealer, sealed: SealedTask, rank: i32) -> Result<Task, Error> {
         output_segment: format!("{}/{job}", id.output_segment()),
         hosts: nodes.into_iter().map(|(node_id, address, _)| Host { node_id, address: address.unwrap_or_default() }).collect(),
         size,
-        command_line,
+        processes,
+        host_file,
         preparation: spec.preparation,
         std_out_err_path_prefix: spec.std_out_err_path_prefix,
         input_directories: spec.input_directories.unwrap_or_default().into_iter().map(|input| (input.id, input.path)).collect(),
         output_directories: spec.output_directories.unwrap_or_default().into_iter().map(directory).collect(),
         environment: environment(sealer, job, spec.environment.as_deref().unwrap_or_default(), &secrets, SECRETS)?,
+        session: None,
     })
 }

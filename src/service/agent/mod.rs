@@ -3,6 +3,7 @@
 mod credential;
 mod desired;
 mod join;
+mod session;
 mod sync;
 mod unmet;
 mod waiters;

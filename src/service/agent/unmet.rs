@@ -3,7 +3,6 @@
 //! See the decision "Accepted is never ignored". Each rule here goes once nodes can do what it names.
 
 use crate::domain::cluster::ClusterSpec;
-use crate::domain::framework::Framework;
 use crate::domain::job::JobSpec;
 use crate::domain::mount::MountVolumes;
 use crate::domain::resource::EntityError;
@@ -18,9 +17,6 @@ const NODE: &str = "NodeSettingsNotSupported";
 /// What of a job cannot be done here.
 pub(super) fn of_job(spec: &JobSpec) -> Option<EntityError> {
     let mut members = Vec::new();
-    if !matches!(spec.framework, Framework::Custom { .. }) {
-        members.push(spec.framework.member());
-    }
     if spec.container.is_some() {
         members.push("containerSettings");
     }
@@ -98,9 +94,8 @@ mod tests {
         let members = |error: Option<EntityError>| -> Vec<String> {
             error.into_iter().flat_map(|error| error.details).map(|detail| detail.value).collect()
         };
-        let mut job = samples::job().spec;
-        job.framework = Framework::CustomMpi { command_line: "true".into(), process_count: 1 };
-        let wanted = ["customMpiSettings", "containerSettings", "mountVolumes", "secrets.valueSecretReference"];
+        let job = samples::job().spec;
+        let wanted = ["containerSettings", "mountVolumes", "secrets.valueSecretReference"];
         assert_eq!(members(of_job(&job)), wanted);
         let wanted = [
             "virtualMachineConfiguration.imageReference.virtualMachineImageId",

@@ -170,7 +170,8 @@ pub(super) async fn end(connection: &mut PgConnection, changes: &[&Change]) -> W
         ),
         changed as (
             update attempt a
-            set state = 'ended', cause = t.cause, ended_at = t.at, revision = a.revision + 1
+            set state = 'ended', cause = t.cause, ended_at = t.at, session_key_id = null, session_sealed = null,
+                revision = a.revision + 1
             from t
             where a.uid = t.uid and a.revision = t.revision and a.state <> 'ended' and (select count(*) from locked) >= 0
             returning a.uid, a.job_uid, a.number, t.cause, t.at

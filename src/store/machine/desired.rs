@@ -7,6 +7,7 @@ use crate::domain::cluster::{ClusterSpec, ClusterStatus};
 use crate::domain::job::JobSpec;
 use crate::domain::machine::{Setup, Size};
 use crate::id::{AttemptUid, MachineUid, ResourceUid};
+use crate::secret::Sealed;
 use crate::store::StoreError;
 use crate::store::document::Document;
 use crate::store::secret::{self, SecretRow};
@@ -130,6 +131,24 @@ pub(crate) struct SealedTask {
     pub(crate) nodes: Vec<(String, Option<String>, Size)>,
     /// The job's secrets.
     pub(crate) secrets: Vec<SecretRow>,
+}
+
+/// The sealed keys of an attempt: those that it has, else `new`, from now on. `None` where it is over.
+pub(crate) async fn ensure_session(pool: &PgPool, attempt: AttemptUid, new: &Sealed) -> Result<Option<Sealed>, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        update attempt
+        set session_key_id = coalesce(session_key_id, $2), session_sealed = coalesce(session_sealed, $3)
+        where uid = $1 and state <> 'ended'
+        returning session_key_id as "key_id!", session_sealed as "sealed!"
+        "#,
+        attempt.0,
+        new.key_id,
+        new.bytes,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| Sealed { key_id: row.key_id, bytes: row.sealed }))
 }
 
 /// What an attempt runs. `None` where it is gone.

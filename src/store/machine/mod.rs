@@ -13,7 +13,7 @@ use crate::domain::cluster::Deallocation;
 use crate::id::MachineUid;
 use crate::secret::{Sealed, Sealer};
 
-pub(crate) use desired::{Gang, SealedSetup, SealedTask, held, numbers, setup, task};
+pub(crate) use desired::{Gang, SealedSetup, SealedTask, ensure_session, held, numbers, setup, task};
 pub(crate) use join::{JoinOutcome, join};
 pub(crate) use report::{Reported, is_own_part, report};
 

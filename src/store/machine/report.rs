@@ -134,12 +134,13 @@ async fn write(
     changes: &Changes,
     at: Timestamp,
 ) -> Result<bool, StoreError> {
-    let (mut attempts, mut states, mut starts, mut ends) = (vec![], vec![], vec![], vec![]);
+    let (mut attempts, mut states, mut starts, mut ends, mut ended) = (vec![], vec![], vec![], vec![], vec![]);
     for seen in &changes.moved {
         attempts.push(seen.attempt.0);
         states.push(seen.state.as_str().to_owned());
         starts.push(seen.started_at);
         ends.push(Document::maybe(seen.end.as_ref())?);
+        ended.push(seen.ended_at);
     }
     let new = changes.session.as_ref();
     let written = sqlx::query_scalar!(
@@ -154,8 +155,9 @@ async fn write(
             returning uid
         ),
         t as (
-            select attempt_uid, state, started_at, end_how
-            from unnest($10::uuid[], $11::text[], $12::timestamptz[], $13::jsonb[]) as t (attempt_uid, state, started_at, end_how)
+            select attempt_uid, state, started_at, end_how, ended_at
+            from unnest($10::uuid[], $11::text[], $12::timestamptz[], $13::jsonb[], $14::timestamptz[])
+                as t (attempt_uid, state, started_at, end_how, ended_at)
         ),
         counted as (
             update attempt a
@@ -166,7 +168,7 @@ async fn write(
         ),
         moved as (
             update assignment s
-            set state = t.state, started_at = coalesce(s.started_at, t.started_at), end_how = t.end_how
+            set state = t.state, started_at = coalesce(s.started_at, t.started_at), end_how = t.end_how, ended_at = t.ended_at
             from t
             join counted on counted.uid = t.attempt_uid
             where s.attempt_uid = t.attempt_uid and s.machine_uid = $1 and s.state <> 'ended'
@@ -186,6 +188,7 @@ async fn write(
         &states,
         &starts as &[Option<Timestamp>],
         &ends as _,
+        &ended as &[Option<Timestamp>],
     )
     .fetch_one(connection)
     .await?;

@@ -9,8 +9,9 @@ use batchyard::agent::protocol::{Desired, Host, SetupTask, Step};
 use batchyard::domain::attempt::{AssignmentState, End};
 use batchyard::domain::bootstrap::Isolation;
 use batchyard::domain::machine::Setup;
+use batchyard::domain::process::Role;
 
-use node::{NOTHING, Node, cmdline, eventually, files, job, processes, running, stopping, variable};
+use node::{NOTHING, Node, cmdline, eventually, files, job, process, processes, running, stopping, variable};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_runs_and_its_end_comes_with_its_output() {
@@ -127,7 +128,7 @@ async fn a_gang_waits_for_its_release() {
     // Another rank has no command: it runs until it is told to stop.
     let mut other = job("");
     other.rank = 1;
-    other.task.command_line = None;
+    other.task.processes.clear();
     other.task.hosts = part.task.hosts.clone();
     node.want([other.clone()]);
     node.server.until_state(other.attempt, AssignmentState::Running).await;
@@ -265,4 +266,35 @@ async fn a_failed_setup_task_is_told_with_evidence_and_without_secrets() {
     assert_eq!(detail("stderr").as_deref(), Some("cannot install with ***"));
     assert!(detail("log").is_some_and(|path| path.ends_with("/s/stderr-tvm-1.txt")));
     assert_eq!(node.server.with(|known| known.seen.len()), 0, "a node that is not set up takes no job");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_of_a_part_run_side_by_side() {
+    let Some(node) = Node::namespaces() else { return };
+    let mut both = job("");
+    both.task.processes = vec![
+        process("0", "until [ -e second ]; do sleep 0.01; done; echo $AZ_BATCHAI_TASK_INDEX $OWN"),
+        process("1", "touch second; echo $AZ_BATCHAI_TASK_INDEX $OWN"),
+    ];
+    both.task.processes[1].environment =
+        vec![variable("AZ_BATCHAI_TASK_INDEX", "1"), variable("OWN", "file://$AZ_BATCHAI_JOB_TEMP/$NOBODY")];
+    node.want([both.clone()]);
+    assert_eq!(node.server.until_end(both.attempt).await, End::Exited { code: 0 });
+    assert_eq!(node.server.file_at_end(both.attempt, "stdouterr", "stdout-0.txt").as_deref(), Some("0\n"));
+    let own = format!("1 file://{}/$NOBODY\n", node.temp().display());
+    assert_eq!(node.server.file_at_end(both.attempt, "stdouterr", "stdout-1.txt"), Some(own));
+    assert_eq!(node.server.file_at_end(both.attempt, "stdouterr", "stdout.txt"), None);
+
+    let mut failing = job("");
+    failing.task.processes = vec![process("0", "exec sleep 61.091"), process("1", "exit 9")];
+    node.want([failing.clone()]);
+    assert_eq!(node.server.until_end(failing.attempt).await, End::Exited { code: 9 }, "the first that fails ends all");
+    assert_eq!(running("sleep\x0061.091"), NOTHING);
+
+    let mut serving = job("");
+    serving.task.processes = vec![process("ps-0", "exec sleep 61.092"), process("wk-0", "true"), process("wk-1", "true")];
+    serving.task.processes[0].role = Role::Follower;
+    node.want([serving.clone()]);
+    assert_eq!(node.server.until_end(serving.attempt).await, End::Exited { code: 0 }, "nobody waits for a server");
+    assert_eq!(running("sleep\x0061.092"), NOTHING);
 }

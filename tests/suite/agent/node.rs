@@ -9,6 +9,7 @@ use batchyard::agent::protocol::{Assignment, Desired, Host, OutputDirectory, Ste
 use batchyard::domain::attempt::Stop;
 use batchyard::domain::bootstrap::{AgentBootstrap, Isolation, JobUser, ServerAddress};
 use batchyard::domain::machine::Size;
+use batchyard::domain::process::{Process, Role};
 use batchyard::domain::resource::NameValue;
 use batchyard::id::AttemptUid;
 use uuid::Uuid;
@@ -64,6 +65,7 @@ impl Node {
             shares: vec!["shared".into()],
             job_user: (isolation == Isolation::Namespaces).then(|| JobUser { name: "batch".into(), uid: JOB, gid: JOB }),
             job_groups: vec![],
+            gangs: None,
         };
         std::fs::write(dir.join("private/bootstrap.json"), serde_json::to_vec(&bootstrap).expect("a document")).expect("written");
         let mut node = Node { dir, server, agent: None };
@@ -148,7 +150,8 @@ pub(super) fn job(command: &str) -> Assignment {
             output_segment: format!("sub/rg/workspaces/w/experiments/e/jobs/j/{attempt}"),
             hosts: vec![Host { node_id: "tvm-1".into(), address: "10.0.0.4".into() }],
             size: Size { name: "LOCAL".into(), cores: 1, memory_mib: 512, gpus: 0 },
-            command_line: Some(command.into()),
+            processes: vec![process("", command)],
+            host_file: "10.0.0.4 slots=1\n".into(),
             preparation: None,
             std_out_err_path_prefix: "$AZ_BATCHAI_MOUNT_ROOT".into(),
             input_directories: vec![],
@@ -158,8 +161,14 @@ pub(super) fn job(command: &str) -> Assignment {
                 path_suffix: Some("m".into()),
             }],
             environment: vec![],
+            session: None,
         },
     }
+}
+
+/// A process that leads.
+pub(super) fn process(name: &str, command: &str) -> Process {
+    Process { name: name.into(), command_line: command.into(), environment: vec![], role: Role::Leader }
 }
 
 /// No process.

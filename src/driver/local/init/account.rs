@@ -121,6 +121,7 @@ mod tests {
             sockets: Default::default(),
             share: None,
             cluster_folder: Default::default(),
+            gangs: Default::default(),
             admin_user: admin_user.into(),
         }
     }

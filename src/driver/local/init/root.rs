@@ -289,6 +289,9 @@ fn mount_run(spec: &NodeSpec, folder: &NodeFolder, root: &Path) -> io::Result<()
     make_with_mode(&private, 0o700)?;
     make_folder(&private.join("sockets"), 0o700)?;
     bind(&spec.sockets, &private.join("sockets"), read)?;
+    let gangs = private.join("gangs");
+    make_folder(&gangs, 0o700)?;
+    bind(&spec.gangs, &gangs, MountFlags::NOSUID | MountFlags::NODEV)?;
     let binary = private.join("batchyard");
     std::fs::write(&binary, "").map_err(at("make", &binary))?;
     bind(&find_program(folder)?, &binary, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY)?;

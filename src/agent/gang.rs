@@ -1,0 +1,248 @@
+//! What the nodes of a gang have of each other for the time of one attempt: ssh among them, a folder that all see, and a look whether
+//! everyone is there before anything of the user's starts.
+//!
+//! The supervisor itself opens the door and hands each guest to an `sshd` of the guest's own, which runs as the job does, in its
+//! namespaces and with its limits: nobody else can come in, and what a session starts ends with the part. Keys are those of the
+//! attempt; they are in memory that the part alone sees. A node that runs one part alone opens nothing.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::unistd::User;
+use rustix::fs::{AtFlags, Mode, symlinkat, unlinkat};
+use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::net::{RecvFlags, recv};
+use serde::{Deserialize, Serialize};
+
+use crate::agent::beneath::{Owner, make_file, make_folders, open_folder, open_trusted};
+use crate::agent::expand::is_name;
+use crate::agent::layout::{Place, Variables};
+use crate::agent::protocol::{Host, Session};
+use crate::domain::bootstrap::{Isolation, JobUser};
+use crate::domain::resource::EntityError;
+
+/// Where nodes of a job reach each other.
+///
+/// Source: documented port of jobs that run on the host.
+const PORT: u16 = 22;
+
+/// Where the program is that serves a session.
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// Longest time until a node of the gang answers another.
+const MEETING: Duration = Duration::from_secs(5);
+
+/// Guests who were let in and have not said anything yet; more are sent away.
+const SILENT_GUESTS: usize = 64;
+
+/// The code of a job's error where its nodes do not reach each other.
+const UNREACHABLE: &str = "JobNodesUnreachable";
+
+/// The name of the folder of all nodes in the job's temporary folder.
+const SHARED: &str = "shared";
+
+/// The nodes of one attempt. Holds a secret.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Gang {
+    /// All nodes, by rank.
+    pub(super) hosts: Vec<Host>,
+    /// The place of this one.
+    pub(super) rank: u32,
+    /// The keys.
+    pub(super) session: Session,
+    /// The attempt's folder in that of the cluster, where the node has one.
+    pub(super) folder: Option<PathBuf>,
+}
+
+impl Gang {
+    fn own(&self) -> io::Result<&Host> {
+        self.hosts.get(self.rank as usize).ok_or_else(|| io::Error::other("this node is not one of the job's"))
+    }
+
+    /// Makes the folder that all nodes of the attempt share, once for all of them.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(super) fn make_folder(&self, owner: Owner) -> io::Result<Option<OwnedFd>> {
+        let Some((root, name)) = self.folder.as_deref().and_then(|folder| Some((folder.parent()?, folder.file_name()?))) else {
+            return Ok(None);
+        };
+        make_folders(open_trusted(root)?.as_fd(), Path::new(name), owner).map(Some)
+    }
+
+    /// Puts that folder where the job finds it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn show_folder(&self, folder: &OwnedFd, temp: &Place, isolation: Isolation) -> io::Result<()> {
+        let parent = open_folder(open_trusted(&temp.root)?.as_fd(), &temp.below)?;
+        match isolation {
+            Isolation::Namespaces => {
+                let target = open_folder(parent.as_fd(), Path::new(SHARED))?;
+                mount_bind(by_descriptor(folder), by_descriptor(&target))?;
+            }
+            Isolation::ProcessGroup => {
+                unlinkat(&parent, SHARED, AtFlags::REMOVEDIR)?;
+                symlinkat(self.folder.as_deref().unwrap_or(Path::new("/")), &parent, SHARED)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether every other node of the gang is known by name and answers.
+    ///
+    /// # Errors
+    /// The first that is not or does not, with both nodes named.
+    pub(super) fn meet(&self) -> Result<(), EntityError> {
+        let own = self.own().map(|host| host.node_id.as_str()).unwrap_or_default();
+        for (_, peer) in self.hosts.iter().enumerate().filter(|(rank, _)| *rank != self.rank as usize) {
+            reach(peer).map_err(|why| {
+                EntityError::new(UNREACHABLE, format!("Node {own} cannot reach node {} of the same job: {why}.", peer.node_id))
+                    .with_detail("nodeId", own)
+                    .with_detail("peerNodeId", peer.node_id.clone())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn reach(peer: &Host) -> Result<(), String> {
+    let address: IpAddr = peer.address.parse().map_err(|_| format!("'{}' is no address", peer.address))?;
+    let mut known =
+        (peer.node_id.as_str(), PORT).to_socket_addrs().map_err(|error| format!("its name is not known ({error})"))?;
+    if !known.any(|known| known.ip() == address) {
+        return Err(format!("its name does not lead to {address}"));
+    }
+    TcpStream::connect_timeout(&SocketAddr::new(address, PORT), MEETING)
+        .map(drop)
+        .map_err(|error| format!("{address}, port {PORT}: {error}"))
+}
+
+/// A way to what a descriptor stands for that follows no link of others.
+fn by_descriptor(descriptor: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
+}
+
+/// Where the other nodes of the gang come in.
+pub(super) struct Door {
+    listener: TcpListener,
+    silent: Vec<TcpStream>,
+    config: PathBuf,
+    user: JobUser,
+}
+
+impl Door {
+    /// Gives the job's account a home that this part alone sees, with the attempt's keys in it, and begins to listen.
+    /// To be called while this process may still mount.
+    ///
+    /// # Errors
+    /// What could not be done.
+    pub(super) fn open(gang: &Gang, user: &JobUser, environment: &Variables) -> io::Result<Door> {
+        let account = User::from_name(&user.name)?.ok_or_else(|| io::Error::other("the job's account is not known"))?;
+        let home = account.dir;
+        let options = format!("mode=0755,size=64m,uid={},gid={}", user.uid, user.gid);
+        let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
+        mount("home", &home, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))?;
+        let owner = Some((user.uid, user.gid));
+        let folder = make_folders(open_trusted(&home)?.as_fd(), Path::new(".ssh"), owner)?;
+        rustix::fs::fchmod(&folder, Mode::RWXU)?;
+        let below = home.join(".ssh");
+        for (name, content) in files(gang, user, &below, environment) {
+            let mut file = make_file(folder.as_fd(), name, owner)?;
+            rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+            file.write_all(content.as_bytes())?;
+        }
+        let address: IpAddr = gang.own()?.address.parse().map_err(io::Error::other)?;
+        let listener = TcpListener::bind((address, PORT))?;
+        listener.set_nonblocking(true)?;
+        Ok(Door { listener, silent: Vec::new(), config: below.join("sshd_config"), user: user.clone() })
+    }
+
+    /// What becomes readable when there is something to do.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.listener.as_fd()).chain(self.silent.iter().map(AsFd::as_fd))
+    }
+
+    /// Lets in who is there. Whoever only looked whether someone answers is not served.
+    ///
+    /// # Errors
+    /// A session could not be started.
+    pub(super) fn answer(&mut self) -> io::Result<()> {
+        while let Ok((guest, _)) = self.listener.accept() {
+            if self.silent.len() < SILENT_GUESTS && guest.set_nonblocking(true).is_ok() {
+                self.silent.push(guest);
+            }
+        }
+        let mut result = Ok(());
+        for guest in std::mem::take(&mut self.silent) {
+            match recv(&guest, &mut [0u8; 1][..], RecvFlags::PEEK) {
+                Ok((_, 1..)) => result = result.and(self.serve(guest)),
+                Ok(_) => {}
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => self.silent.push(guest),
+                Err(_) => {}
+            }
+        }
+        result
+    }
+
+    fn serve(&self, guest: TcpStream) -> io::Result<()> {
+        guest.set_nonblocking(false)?;
+        let guest = OwnedFd::from(guest);
+        // Reaped by number, with all others.
+        Command::new(SSHD)
+            .arg("-i")
+            .arg("-f")
+            .arg(&self.config)
+            .current_dir("/")
+            .env_clear()
+            .stdin(Stdio::from(guest.try_clone()?))
+            .stdout(Stdio::from(guest))
+            .stderr(Stdio::null())
+            .process_group(0)
+            .uid(self.user.uid)
+            .gid(self.user.gid)
+            .spawn()
+            .map(drop)
+            .map_err(|error| io::Error::new(error.kind(), format!("{SSHD}: {error}")))
+    }
+}
+
+/// Files of the account's `.ssh`, which is at `below`. One key pair is who a node is and who may come in: all nodes of the attempt hold it,
+/// and nobody else.
+fn files(gang: &Gang, user: &JobUser, below: &Path, environment: &Variables) -> Vec<(&'static str, String)> {
+    let Session { private_key, public_key } = &gang.session;
+    let below = below.display();
+    let known = gang.hosts.iter().map(|host| format!("{},{} {public_key}\n", host.node_id, host.address)).collect();
+    let client = format!(
+        "Host *\n  IdentityFile {below}/id_ecdsa\n  UserKnownHostsFile {below}/known_hosts\n  StrictHostKeyChecking accept-new\n  \
+         LogLevel ERROR\n"
+    );
+    let server = format!(
+        "HostKey {below}/id_ecdsa\nAuthorizedKeysFile {below}/authorized_keys\nAuthenticationMethods publickey\nAllowUsers {}\n\
+         StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxAuthTries 3\nAllowAgentForwarding no\n\
+         AllowTcpForwarding no\nAllowStreamLocalForwarding no\nX11Forwarding no\nPermitTunnel no\nPrintMotd no\nPidFile none\n\
+         Subsystem sftp internal-sftp\nSetEnv BASH_ENV={below}/environment\n",
+        user.name
+    );
+    // A shell of a session reads it once; what that starts inherits the variables and not the file.
+    let mut variables: String = environment
+        .iter()
+        .filter(|(name, _)| is_name(name))
+        .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")))
+        .collect();
+    variables.push_str("unset BASH_ENV\n");
+    vec![
+        ("id_ecdsa", private_key.clone()),
+        ("id_ecdsa.pub", format!("{public_key}\n")),
+        ("authorized_keys", format!("{public_key}\n")),
+        ("known_hosts", known),
+        ("config", client),
+        ("sshd_config", server),
+        ("environment", variables),
+    ]
+}

@@ -40,6 +40,9 @@ const MEETING: Duration = Duration::from_secs(5);
 /// Guests who were let in and have not said anything yet; more are sent away.
 const SILENT_GUESTS: usize = 64;
 
+/// What the shell of a session reads: with a command the first, without one the second.
+const SHELL_FILES: [&str; 2] = [".bashrc", ".bash_profile"];
+
 /// The code of a job's error where its nodes do not reach each other.
 const UNREACHABLE: &str = "JobNodesUnreachable";
 
@@ -101,7 +104,7 @@ impl Gang {
     pub(super) fn meet(&self) -> Result<(), EntityError> {
         let own = self.own().map(|host| host.node_id.as_str()).unwrap_or_default();
         for (_, peer) in self.hosts.iter().enumerate().filter(|(rank, _)| *rank != self.rank as usize) {
-            reach(peer).map_err(|why| {
+            reach(peer, PORT).map_err(|why| {
                 EntityError::new(UNREACHABLE, format!("Node {own} cannot reach node {} of the same job: {why}.", peer.node_id))
                     .with_detail("nodeId", own)
                     .with_detail("peerNodeId", peer.node_id.clone())
@@ -111,16 +114,16 @@ impl Gang {
     }
 }
 
-fn reach(peer: &Host) -> Result<(), String> {
+fn reach(peer: &Host, port: u16) -> Result<(), String> {
     let address: IpAddr = peer.address.parse().map_err(|_| format!("'{}' is no address", peer.address))?;
     let mut known =
-        (peer.node_id.as_str(), PORT).to_socket_addrs().map_err(|error| format!("its name is not known ({error})"))?;
+        (peer.node_id.as_str(), port).to_socket_addrs().map_err(|error| format!("its name is not known ({error})"))?;
     if !known.any(|known| known.ip() == address) {
         return Err(format!("its name does not lead to {address}"));
     }
-    TcpStream::connect_timeout(&SocketAddr::new(address, PORT), MEETING)
+    TcpStream::connect_timeout(&SocketAddr::new(address, port), MEETING)
         .map(drop)
-        .map_err(|error| format!("{address}, port {PORT}: {error}"))
+        .map_err(|error| format!("{address}, port {port}: {error}"))
 }
 
 /// A way to what a descriptor stands for that follows no link of others.
@@ -152,6 +155,10 @@ impl Door {
         let folder = make_folders(open_trusted(&home)?.as_fd(), Path::new(".ssh"), owner)?;
         rustix::fs::fchmod(&folder, Mode::RWXU)?;
         let below = home.join(".ssh");
+        for name in SHELL_FILES {
+            make_file(open_trusted(&home)?.as_fd(), name, owner)?
+                .write_all(format!(". {}/environment\n", below.display()).as_bytes())?;
+        }
         for (name, content) in files(gang, user, &below, environment) {
             let mut file = make_file(folder.as_fd(), name, owner)?;
             rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
@@ -217,7 +224,11 @@ impl Door {
 fn files(gang: &Gang, user: &JobUser, below: &Path, environment: &Variables) -> Vec<(&'static str, String)> {
     let Session { private_key, public_key } = &gang.session;
     let below = below.display();
-    let known = gang.hosts.iter().map(|host| format!("{},{} {public_key}\n", host.node_id, host.address)).collect();
+    let known = gang
+        .hosts
+        .iter()
+        .map(|host| format!("{},{},{} {public_key}\n", host.node_id, host.node_id.replace('_', "-"), host.address))
+        .collect();
     let client = format!(
         "Host *\n  IdentityFile {below}/id_ecdsa\n  UserKnownHostsFile {below}/known_hosts\n  StrictHostKeyChecking accept-new\n  \
          LogLevel ERROR\n"
@@ -226,16 +237,14 @@ fn files(gang: &Gang, user: &JobUser, below: &Path, environment: &Variables) -> 
         "HostKey {below}/id_ecdsa\nAuthorizedKeysFile {below}/authorized_keys\nAuthenticationMethods publickey\nAllowUsers {}\n\
          StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxAuthTries 3\nAllowAgentForwarding no\n\
          AllowTcpForwarding no\nAllowStreamLocalForwarding no\nX11Forwarding no\nPermitTunnel no\nPrintMotd no\nPidFile none\n\
-         Subsystem sftp internal-sftp\nSetEnv BASH_ENV={below}/environment\n",
+         Subsystem sftp internal-sftp\n",
         user.name
     );
-    // A shell of a session reads it once; what that starts inherits the variables and not the file.
-    let mut variables: String = environment
+    let variables: String = environment
         .iter()
         .filter(|(name, _)| is_name(name))
         .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")))
         .collect();
-    variables.push_str("unset BASH_ENV\n");
     vec![
         ("id_ecdsa", private_key.clone()),
         ("id_ecdsa.pub", format!("{public_key}\n")),
@@ -245,4 +254,33 @@ fn files(gang: &Gang, user: &JobUser, below: &Path, environment: &Variables) -> 
         ("sshd_config", server),
         ("environment", variables),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(node_id: &str, address: &str) -> Host {
+        Host { node_id: node_id.into(), address: address.into() }
+    }
+
+    #[test]
+    fn both_nodes_of_a_pair_that_does_not_meet_are_named() {
+        let session = Session { private_key: String::new(), public_key: String::new() };
+        let hosts = vec![host("localhost", "127.9.9.9"), host("tvm-2", "127.9.9.8")];
+        let error = Gang { hosts, rank: 1, session, folder: None }.meet().expect_err("the name leads elsewhere");
+        assert_eq!(error.code, UNREACHABLE);
+        assert_eq!(error.message, "Node tvm-2 cannot reach node localhost of the same job: its name does not lead to 127.9.9.9.");
+        assert_eq!(error.details.iter().map(|detail| detail.value.as_str()).collect::<Vec<_>>(), ["tvm-2", "localhost"]);
+    }
+
+    #[test]
+    fn a_node_answers_or_is_not_reached() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = listener.local_addr().expect("bound").port();
+        let peer = host("localhost", "127.0.0.1");
+        assert_eq!(reach(&peer, port), Ok(()));
+        drop(listener);
+        assert!(reach(&peer, port).expect_err("nobody is there").contains(&format!("127.0.0.1, port {port}: ")));
+    }
 }

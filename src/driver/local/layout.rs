@@ -44,6 +44,11 @@ pub(super) fn is_machine_name(name: &str) -> bool {
     (1..=80).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(plain)
 }
 
+/// The host name of the node with that id. Ids have an underscore, which no host name may have: MPI refuses them.
+pub(super) fn host_name(node_id: &str) -> String {
+    node_id.replace('_', "-")
+}
+
 /// Whether `name` may be a host name.
 pub(super) fn is_host_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
@@ -55,7 +60,7 @@ pub(super) fn is_host_name(name: &str) -> bool {
 pub(super) struct NodeSpec {
     /// The machine's name.
     pub(super) machine: String,
-    /// The wire's node id, which is the host name too.
+    /// The wire's node id. [`host_name`] makes the host name of it.
     pub(super) node_id: String,
     /// The cluster that it belongs to.
     pub(super) cluster: ResourceUid,

@@ -18,7 +18,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::bootstrap::Isolation;
-use crate::driver::local::layout::{NodeFolder, at, read_json, write_json, write_whole};
+use crate::driver::local::layout::{NodeFolder, at, host_name, read_json, write_json, write_whole};
 use crate::driver::local::lock::{FolderLock, make_folder};
 use crate::driver::local::netlink::Netlink;
 use crate::driver::local::process::boot_id;
@@ -236,7 +236,9 @@ impl Network<'_> {
     fn write_hosts(&self, record: Record) -> io::Result<()> {
         let mut hosts = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
         for (host, taken) in self.list_taken() {
-            hosts.push_str(&format!("{} {}\n", self.address(record, host), taken.node_id));
+            let (id, name) = (&taken.node_id, host_name(&taken.node_id));
+            let alias = if *id == name { String::new() } else { format!(" {id}") };
+            hosts.push_str(&format!("{} {name}{alias}\n", self.address(record, host)));
         }
         let shared = self.all.shared_folder(self.cluster);
         make_folder(&shared, 0o755)?;

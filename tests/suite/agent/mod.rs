@@ -112,6 +112,7 @@ async fn a_gang_waits_for_its_release() {
     let Some(node) = Node::namespaces() else { return };
     let mut part = job("echo released");
     part.task.hosts.push(Host { node_id: "tvm-2".into(), address: "10.0.0.5".into() });
+    part.task.host_file.push_str("10.0.0.5 slots=1\n");
     part.task.preparation = Some("echo preparing; cat $AZ_BATCHAI_MPI_HOST_FILE".into());
     part.step = Step::Prepare;
     node.want([part.clone()]);

@@ -10,7 +10,7 @@ async fn nodes_of_a_job_reach_each_other_by_ssh_and_those_of_others_do_not() {
     let Some(site) = two_nodes(&["/usr/sbin/sshd", "/usr/bin/ssh"]).await else { return };
     let key = format!("key-{}", site.group);
     let command = format!(
-        "for host in ${{AZ_BATCH_HOST_LIST//,/ }}; do ssh $host 'echo $AZ_BATCH_NODE_ID $(hostname) $TOKEN; id -un' || exit 1; done; \
+        "for host in ${{AZ_BATCH_HOST_LIST//,/ }}; do ssh $host 'echo ${{AZ_BATCH_NODE_ID/_/-}} $(hostname) $TOKEN; id -un' || exit 1; done; \
          cp ~batch/.ssh/id_ecdsa $AZ_BATCHAI_MOUNT_ROOT/shared/{key}; ssh localhost.invalid true"
     );
     let over = json!({ "secrets": [{ "name": "TOKEN", "value": "two words" }] });

@@ -11,7 +11,7 @@ import os, socket
 from mpi4py import MPI
 world = MPI.COMM_WORLD
 total = world.allreduce(world.rank)
-print(world.rank, world.size, total, socket.gethostname(), os.environ['AZ_BATCH_NODE_ID'], os.environ['COLOUR'], flush=True)
+print(world.rank, world.size, total, socket.gethostname(), os.environ['AZ_BATCH_NODE_ID'].replace('_', '-'), os.environ['COLOUR'], flush=True)
 ";
 
 #[tokio::test]
@@ -40,7 +40,9 @@ async fn ranks_on_both_nodes_add_up() {
     assert_eq!(hosts[0], hosts[1], "two ranks a node");
     assert_eq!(hosts[2], hosts[3], "two ranks a node");
     assert_ne!(hosts[0], hosts[2]);
-    let prepared = site.read("j", "stdouterr", &format!("stdout-job_prep-{}.txt", hosts[0])).await;
+    let names = site.names("j", "stdouterr").await;
+    let prepared = names.iter().find(|name| name.starts_with("stdout-job_prep-tvm-")).expect("each node prepares");
+    let prepared = site.read("j", "stdouterr", prepared).await;
     assert_eq!(prepared.lines().filter(|line| line.ends_with(" slots=2")).count(), 2, "{prepared}");
 }
 
@@ -51,10 +53,10 @@ async fn a_rank_that_fails_gives_the_job_its_exit_code() {
         &site,
         "fail.py",
         "
-import sys, time
+import os, time
 from mpi4py import MPI
 if MPI.COMM_WORLD.rank == 1:
-    sys.exit(7)
+    os._exit(7)
 time.sleep(600)
 ",
     );

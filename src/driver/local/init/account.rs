@@ -51,7 +51,7 @@ pub(super) fn write_etc(spec: &NodeSpec, etc: &Path) -> io::Result<()> {
         ("passwd", 0o644, &passwd),
         ("group", 0o644, &group),
         ("shadow", 0o600, "root:*:17000:0:99999:7:::\n"),
-        ("hostname", 0o644, &format!("{}\n", spec.node_id)),
+        ("hostname", 0o644, &format!("{}\n", layout::host_name(&spec.node_id))),
         ("machine-id", 0o444, &format!("{machine_id}\n")),
         // There is nobody to ask: all names that a node can reach are in its hosts file.
         ("resolv.conf", 0o644, ""),

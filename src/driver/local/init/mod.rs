@@ -66,7 +66,7 @@ fn make_node(spec_path: &Path, parent: &mut Parent) -> io::Result<NodeSpec> {
                     eprintln!("{limit} of jobs is not set: {error}");
                 }
             }
-            rustix::system::sethostname(spec.node_id.as_bytes())?;
+            rustix::system::sethostname(layout::host_name(&spec.node_id).as_bytes())?;
             root::enter_root(&spec, &folder)?;
             shed::shed_capabilities()?;
             // Nothing of this process is for others in the node to see: its descriptors lead outside.

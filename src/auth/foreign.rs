@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::auth::jwk::Jwk;
-use crate::auth::token::{LEEWAY, Refused};
+use crate::auth::token::{LEEWAY, Refused, Split, split};
 use crate::clock::Timestamp;
 
 /// Longest token that is looked at. Unit: bytes.
@@ -88,14 +88,7 @@ pub(super) fn issuer_of(token: &str) -> Option<String> {
 
 /// Takes a token apart.
 pub(super) fn parts(token: &str) -> Result<Parts<'_>, Refused> {
-    if token.len() > MAX {
-        return Err(Refused::Invalid("it is too long"));
-    }
-    let malformed = || Refused::Invalid("it is not three parts of base64url");
-    let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
-    let (header, claims) = signed.split_once('.').ok_or_else(malformed)?;
-    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed());
-    let (header, claims, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
+    let Split { signed, header, claims, signature } = split(token, MAX)?;
 
     let wrong_header = || Refused::Invalid("its header is not one of a signed token");
     let header: Map<String, Value> = serde_json::from_slice(&header).map_err(|_| wrong_header())?;

@@ -113,16 +113,33 @@ pub(super) fn sign(key: &TokenKey, claims: &Claims) -> Result<String, serde_json
     Ok(token)
 }
 
-/// Verifies a token for the management API.
-pub(super) fn verify(keys: &TokenKeys, audiences: &Audiences, token: &str, now: Timestamp) -> Result<Verified, Refused> {
-    if token.len() > MAX {
+/// The parts of a signed token, decoded and nothing of them believed.
+pub(super) struct Split<'t> {
+    /// What the signature is of: the first two parts as they were sent.
+    pub(super) signed: &'t str,
+    pub(super) header: Vec<u8>,
+    pub(super) claims: Vec<u8>,
+    pub(super) signature: Vec<u8>,
+}
+
+/// Splits a token of at most `limit` bytes.
+///
+/// # Errors
+/// It is longer, or not three parts of base64url.
+pub(super) fn split(token: &str, limit: usize) -> Result<Split<'_>, Refused> {
+    if token.len() > limit {
         return Err(Refused::Invalid("it is too long"));
     }
     let malformed = || Refused::Invalid("it is not three parts of base64url");
     let (signed, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
     let (header, claims) = signed.split_once('.').ok_or_else(malformed)?;
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed());
-    let (header, claims, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
+    Ok(Split { signed, header: decode(header)?, claims: decode(claims)?, signature: decode(signature)? })
+}
+
+/// Verifies a token for the management API.
+pub(super) fn verify(keys: &TokenKeys, audiences: &Audiences, token: &str, now: Timestamp) -> Result<Verified, Refused> {
+    let Split { signed, header, claims, signature } = split(token, MAX)?;
 
     let header: Header = serde_json::from_slice(&header).map_err(|_| Refused::Invalid("its header is not one of this issuer"))?;
     if header.typ != TYPE {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::domain::cluster::NodeCounts;
 use crate::domain::job::Phase;
-use crate::id::{Kind, ResourceUid, SubscriptionId};
+use crate::id::{Kind, ResourceId, ResourceUid, SubscriptionId};
 
 /// A kind of resource: what users ask for and what is recorded about it. Both are stored as JSON documents.
 pub trait Resource: Send + Sync + 'static {
@@ -122,6 +122,35 @@ pub struct Envelope<K: Resource> {
     pub generation: i64,
     /// Counts every change of the row; status writes check it. Starts at 1.
     pub revision: i64,
+}
+
+impl<K: Resource> Envelope<K> {
+    /// A resource as it is right after it was made at `at`, without tags.
+    pub fn made(
+        uid: ResourceUid,
+        id: &ResourceId,
+        location: String,
+        spec: K::Spec,
+        status: K::Status,
+        at: Timestamp,
+    ) -> Envelope<K> {
+        Envelope {
+            uid,
+            subscription: id.subscription(),
+            path: id.path(),
+            name: id.name().to_owned(),
+            location,
+            tags: None,
+            spec,
+            status,
+            provisioning: Provisioning::Succeeded,
+            provisioned_at: at,
+            created_at: at,
+            updated_at: at,
+            generation: 1,
+            revision: 1,
+        }
+    }
 }
 
 /// An error that a resource shows about itself (`BatchAIError` on the wire).

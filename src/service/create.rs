@@ -127,22 +127,7 @@ impl Service {
         is_recorded(caller);
         self.inner.wake.changed(Topic::Reconcile);
         operation.location.clone_from(&location);
-        let envelope = Envelope {
-            uid,
-            subscription: id.subscription(),
-            path: id.path(),
-            name: id.name().to_owned(),
-            location,
-            tags,
-            spec,
-            status,
-            provisioning,
-            provisioned_at: at,
-            created_at: at,
-            updated_at: at,
-            generation: 1,
-            revision: 1,
-        };
+        let envelope = Envelope { tags, provisioning, ..Envelope::made(uid, id, location, spec, status, at) };
         Ok(Making::Made(Box::new(envelope), Box::new(operation)))
     }
 

@@ -76,22 +76,7 @@ impl Service {
         operation.location.clone_from(&made.location);
         // The names of the cluster are shown as they were given when it was made.
         let spec = JobSpec { cluster: made.cluster, ..spec };
-        let envelope = Envelope {
-            uid,
-            subscription: id.subscription(),
-            path: id.path(),
-            name: id.name().to_owned(),
-            location: made.location,
-            tags: None,
-            spec,
-            status,
-            provisioning: Provisioning::Succeeded,
-            provisioned_at: at,
-            created_at: at,
-            updated_at: at,
-            generation: 1,
-            revision: 1,
-        };
+        let envelope = Envelope::made(uid, id, made.location, spec, status, at);
         Ok(Put::Created(envelope, Box::new(operation)))
     }
 

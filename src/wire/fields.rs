@@ -149,8 +149,8 @@ impl<'v> Fields<'v> {
         self.object(name, found)
     }
 
-    /// A list of objects. Entries that are none are violations and left out.
-    pub fn objects(&self, name: &str, found: &mut Violations) -> Option<Vec<Fields<'v>>> {
+    /// The entries of a list of at most `most`, each with its path.
+    fn entries(&self, name: &str, most: usize, found: &mut Violations) -> Option<Vec<(String, &'v Value)>> {
         let path = self.path_of(name);
         let entries = match self.get(name)? {
             Value::Array(entries) => entries,
@@ -159,13 +159,18 @@ impl<'v> Fields<'v> {
                 return None;
             }
         };
-        if entries.len() > MAX_ENTRIES {
-            found.invalid(&path, format!("The property '{path}' has more than {MAX_ENTRIES} entries."));
+        if entries.len() > most {
+            found.invalid(&path, format!("The property '{path}' has more than {most} entries."));
             return None;
         }
+        Some(entries.iter().enumerate().map(|(index, entry)| (format!("{path}[{index}]"), entry)).collect())
+    }
+
+    /// A list of objects. Entries that are none are violations and left out.
+    pub fn objects(&self, name: &str, found: &mut Violations) -> Option<Vec<Fields<'v>>> {
+        let entries = self.entries(name, MAX_ENTRIES, found)?;
         let mut objects = Vec::with_capacity(entries.len());
-        for (index, entry) in entries.iter().enumerate() {
-            let path = format!("{path}[{index}]");
+        for (path, entry) in entries {
             match entry {
                 Value::Object(object) => objects.push(Fields { object, path }),
                 other => found.invalid(&path, format!("The property '{path}' must be an object, not {}.", kind(other))),
@@ -188,21 +193,9 @@ impl<'v> Fields<'v> {
 
     /// A list of at most `most` texts, each with its path. Entries that are none are violations and left out.
     pub fn strings(&self, name: &str, most: usize, found: &mut Violations) -> Option<Vec<(String, &'v str)>> {
-        let path = self.path_of(name);
-        let entries = match self.get(name)? {
-            Value::Array(entries) => entries,
-            other => {
-                self.mistyped(name, "a list", other, found);
-                return None;
-            }
-        };
-        if entries.len() > most {
-            found.invalid(&path, format!("The property '{path}' has more than {most} entries."));
-            return None;
-        }
+        let entries = self.entries(name, most, found)?;
         let mut texts = Vec::with_capacity(entries.len());
-        for (index, entry) in entries.iter().enumerate() {
-            let path = format!("{path}[{index}]");
+        for (path, entry) in entries {
             match entry {
                 Value::String(text) => texts.push((path, text.as_str())),
                 other => found.invalid(&path, format!("The property '{path}' must be a string, not {}.", kind(other))),

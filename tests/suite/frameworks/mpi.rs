@@ -6,7 +6,7 @@ use super::{assert_succeeded, everything, run, script, submit, two_nodes};
 
 const NEEDED: [&str; 3] = ["/usr/bin/mpirun", "/usr/sbin/sshd", "/usr/lib/python3/dist-packages/mpi4py"];
 
-const ALLREDUCE: &str = "
+const ALLREDUCE: &str = r#"
 import os, socket
 from mpi4py import MPI
 world = MPI.COMM_WORLD
@@ -14,7 +14,7 @@ total = world.allreduce(world.rank)
 node = os.environ['AZ_BATCH_NODE_ID'].replace('_', '-')
 line = f"{world.rank} {world.size} {total} {socket.gethostname()} {node} {os.environ['COLOUR']}\n"
 os.write(1, line.encode())  # In one piece: the launcher forwards what it reads, and four ranks write at once.
-";
+"#;
 
 #[tokio::test]
 async fn ranks_on_both_nodes_add_up() {

@@ -60,11 +60,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    // Started for every job, on the way to its first instruction: nothing else is set up for it.
-    let done = if words.next().is_some_and(|word| word == "supervise") {
-        batchyard::agent::supervise(words.next().unwrap_or_default().as_ref()).map_err(Into::into)
-    } else {
-        run(Arguments::parse().command)
+    // Started for every job and every guest, on the way to its first instruction: nothing else is set up for it.
+    let done = match words.next().as_ref().and_then(|word| word.to_str()) {
+        Some("supervise") => batchyard::agent::supervise(words.next().unwrap_or_default().as_ref()).map_err(Into::into),
+        Some("login") => batchyard::agent::login(&words.next().unwrap_or_default().to_string_lossy()).map_err(Into::into),
+        _ => run(Arguments::parse().command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -121,6 +121,7 @@ mod tests {
     fn desired(assignments: impl IntoIterator<Item = (u128, Step)>) -> Desired {
         Desired {
             unmet: None,
+            account: None,
             setup: None,
             assignments: assignments.into_iter().map(|(number, step)| assignment(number, step)).collect(),
         }

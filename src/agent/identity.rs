@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::agent::client::Ask;
-use crate::agent::protocol::{JOIN_PATH, Join, Joined, VERSION};
+use crate::agent::protocol::{JOIN_PATH, Join, Joined, LoginWay, VERSION};
 use crate::agent::record::{find_private, write_private};
 use crate::domain::bootstrap::AgentBootstrap;
 
@@ -73,7 +73,7 @@ impl Identity {
     ///
     /// # Errors
     /// None in practice: the document is always one.
-    pub(super) fn join(&self, bootstrap: &AgentBootstrap, boot_id: &str) -> io::Result<Ask> {
+    pub(super) fn join(&self, bootstrap: &AgentBootstrap, boot_id: &str, login: LoginWay) -> io::Result<Ask> {
         let join = Join {
             protocol: VERSION,
             machine: bootstrap.machine.clone(),
@@ -81,6 +81,7 @@ impl Identity {
             key_hash: hex(&Sha256::digest(self.key)),
             boot_id: boot_id.to_owned(),
             isolation: bootstrap.isolation.as_str().to_owned(),
+            login,
         };
         Ok(Ask {
             path: JOIN_PATH.to_owned(),

@@ -92,6 +92,16 @@ pub(super) fn narrow_view(hidden: &[PathBuf]) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives this process a view of its own in which there is nothing at `hidden`.
+///
+/// # Errors
+/// The kernel refuses: nothing may be run.
+pub(super) fn hide_all(hidden: &[PathBuf]) -> io::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    hidden.iter().try_for_each(|path| hide(path))
+}
+
 /// Puts nothing over `path`, if it is there.
 fn hide(path: &Path) -> io::Result<()> {
     match path.metadata() {

@@ -6,6 +6,7 @@
 //! [`run`] is the agent itself. It starts a supervisor ([`supervise`]) for each thing that is run, and may die and come back at any
 //! time: the supervisors go on, and are found again.
 
+mod account;
 mod beneath;
 mod boot;
 mod client;
@@ -16,7 +17,9 @@ mod gang;
 mod identity;
 mod isolate;
 mod layout;
+mod login;
 mod node;
+mod own_log;
 mod part;
 mod prepare;
 mod process;
@@ -25,6 +28,7 @@ mod readiness;
 mod record;
 mod report;
 mod run;
+mod scarce;
 mod seccomp;
 mod setup;
 mod ship;
@@ -33,5 +37,6 @@ mod supervisor;
 mod watch;
 mod work;
 
+pub use login::login;
 pub use run::run;
 pub use supervisor::supervise;

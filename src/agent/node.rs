@@ -2,7 +2,7 @@
 //!
 //! In: the desired state, and what supervisors and the kernel say. Out: processes that run or end, and what is known of each part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ use crate::agent::layout::{self, Place, Rank, STANDARD};
 use crate::agent::part::{Happening, Running, find_running};
 use crate::agent::process;
 use crate::agent::protocol::{Assignment, Desired, Step};
-use crate::agent::record::{Folder, Record, Told};
+use crate::agent::record::{Folder, Record, Told, name_once};
 use crate::agent::setup::Setup;
 use crate::agent::ship::{Shipped, Shipper, add_to_log};
 use crate::agent::start::{Starter, belongs_to};
@@ -190,7 +190,7 @@ impl Node {
         let parts_dir = state_dir.join(PARTS);
         std::fs::create_dir_all(&parts_dir)?;
         // First, so that nothing can begin that is not seen to run below.
-        let mut folders = Vec::new();
+        let (mut folders, mut unbegun) = (Vec::new(), BTreeSet::new());
         for entry in std::fs::read_dir(&parts_dir)? {
             let path = entry?.path();
             let Some(attempt) = attempt_of(&path) else {
@@ -200,13 +200,14 @@ impl Node {
             if Folder::open(&path)?.take_ticket()? {
                 tracing::info!(%attempt, "an earlier agent did not get so far as to start it");
                 remove_tree(open_trusted(&parts_dir)?.as_fd(), path.file_name().unwrap_or_default())?;
+                unbegun.insert(path);
             } else {
                 folders.push((attempt, path));
             }
         }
         let mut running: BTreeMap<PathBuf, Running> =
             find_running(&state_dir, starter.bootstrap.isolation)?.into_iter().collect();
-        let setup = Setup::recover(&state_dir, &starter.boot_id, running.remove(&Setup::path(&state_dir)))?;
+        let setup = Setup::recover(&state_dir, &starter.boot_id, &mut running)?;
         let mut node = Node {
             watch: Watch::new()?,
             parts: BTreeMap::new(),
@@ -223,11 +224,15 @@ impl Node {
             let found = running.remove(&path);
             node.recover_part(attempt, path, found)?;
         }
-        // Supervisors without a folder: it is not known what they may do, so that they end; and they are never started again.
         for (path, supervisor) in running {
-            let Some(attempt) = attempt_of(&path) else { continue };
-            tracing::warn!(%attempt, "a supervisor runs whose record is gone: it is ended");
             supervisor.kill()?;
+            let Some(attempt) = attempt_of(&path) else { continue };
+            // One without a ticket only looks for it: it never begins, and another one was started or will be.
+            if unbegun.contains(&path) || node.parts.contains_key(&attempt) {
+                continue;
+            }
+            // Without a folder it is not known what it may have done: the attempt is never started again.
+            tracing::warn!(%attempt, "a supervisor runs whose record is gone: it is ended");
             node.adopt(attempt, Part::new(path), supervisor)?;
         }
         Ok(node)
@@ -272,7 +277,7 @@ impl Node {
 
     fn watch_setup(&self) -> io::Result<()> {
         match self.setup.running() {
-            Some(running) => running.watch(&self.tasks, &Setup::path(&self.state_dir), self.heard.clone(), Heard::Setup),
+            Some(running) => running.watch(&self.tasks, self.setup.path(), self.heard.clone(), Heard::Setup),
             None => Ok(()),
         }
     }
@@ -313,7 +318,7 @@ impl Node {
     }
 
     fn do_action(&mut self, desired: &Desired, action: Action) {
-        let path = |attempt: AttemptUid| self.state_dir.join(PARTS).join(attempt.to_string());
+        let path = |attempt: AttemptUid| self.state_dir.join(PARTS).join(name_once(&attempt.to_string()));
         match action {
             Action::Start(attempt) => {
                 let Some(assignment) = desired.assignments.iter().find(|assignment| assignment.attempt == attempt) else {
@@ -535,8 +540,9 @@ impl Node {
 
     fn tell_notices(&mut self) {
         for (attempt, part) in &mut self.parts {
-            let notice = part.shipper.as_mut().and_then(Shipper::take_notice);
-            if let (Some(notice), Some((place, name))) = (notice, &part.log) {
+            let notices = part.shipper.as_mut().map(Shipper::take_notices).unwrap_or_default();
+            let Some((place, name)) = &part.log else { continue };
+            for notice in notices {
                 let now = SystemClock.now().format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
                 let line = format!("{now} output: {notice}\n");
                 if let Err(error) = add_to_log(place, name, &line) {
@@ -604,5 +610,6 @@ fn remove_place(place: &Place) -> io::Result<()> {
 }
 
 fn attempt_of(path: &Path) -> Option<AttemptUid> {
-    uuid::Uuid::try_parse(path.file_name()?.to_str()?).ok().map(AttemptUid)
+    let (attempt, _) = path.file_name()?.to_str()?.split_once('.')?;
+    uuid::Uuid::try_parse(attempt).ok().map(AttemptUid)
 }

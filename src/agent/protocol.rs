@@ -51,6 +51,27 @@ pub struct Join {
     pub boot_id: String,
     /// What separates this node from others, for people: `namespaces` or `process group`.
     pub isolation: String,
+    /// How users log in to it.
+    #[serde(default)]
+    pub login: LoginWay,
+}
+
+/// How users log in to a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginWay {
+    /// By ssh at the node's own address, at the usual port.
+    #[default]
+    Direct,
+    /// By ssh at another address, from where they are let through to it.
+    At {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The port.
+        port: u16,
+    },
+    /// Not at all.
+    None,
 }
 
 /// The agent's own credential.
@@ -135,11 +156,31 @@ pub struct Desired {
     /// What of the cluster's setup nodes here cannot do: the setup fails with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmet: Option<EntityError>,
+    /// Who may log in, until the setup is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
     /// What is done once, before any assignment; `None` for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<SetupTask>,
     /// What has the node; at most one at 2018-05-01. What is not listed any more is forgotten: its temporary folder goes.
     pub assignments: Vec<Assignment>,
+}
+
+/// The account that users have on the node.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its public key, as `authorized_keys` has it.
+    pub ssh_public_key: Option<String>,
+    /// Its password. Secret.
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// The setup task, run as the node's root.

@@ -1,4 +1,5 @@
-//! What is on disk about one thing that a supervisor runs: a folder in the agent's own folder.
+//! What is on disk about one thing that a supervisor runs: a folder in the agent's own folder, of a name that is used once. A supervisor
+//! that is late, because the agent that started it died, finds nothing under its name, whatever was started in its place.
 //!
 //! - `ticket`: made by the agent before it starts the supervisor, taken by exactly one: by the supervisor, which may then begin, or by
 //!   a later agent, which may then start another. So nothing begins twice.
@@ -50,6 +51,11 @@ const STARTED: &str = "started";
 const STATE: &str = "state.json";
 const CONTROL: &str = "control";
 const EVENTS: &str = "events";
+
+/// A name for a folder of `what` that no other ever has.
+pub(super) fn name_once(what: &str) -> String {
+    format!("{what}.{}", uuid::Uuid::new_v4().simple())
+}
 
 /// A descriptor of such a folder: it works also when its path leads nowhere any more.
 #[derive(Debug)]

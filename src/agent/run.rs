@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -21,7 +22,9 @@ use crate::agent::client::{Ask, Client, ClientError, Lane};
 use crate::agent::identity::Identity;
 use crate::agent::isolate;
 use crate::agent::layout::Roots;
+use crate::agent::login::Login;
 use crate::agent::node::{Heard, Node};
+use crate::agent::own_log::keep_short;
 use crate::agent::protocol::{Chunk, MAX_WAIT_MS, OUTPUT_PATH, OutputQuery, SYNC_PATH, Sync, Synced, VERSION};
 use crate::agent::report::{Said, Say, current, next};
 use crate::agent::start::Starter;
@@ -120,6 +123,7 @@ enum Sent {
 struct Agent {
     node: Node,
     identity: Identity,
+    login: Login,
     client: std::sync::Arc<Client>,
     heard: UnboundedReceiver<Heard>,
     session: uuid::Uuid,
@@ -136,6 +140,7 @@ struct Agent {
 impl Agent {
     fn start(bootstrap: AgentBootstrap, path: &Path, tasks: &Tasks) -> io::Result<Agent> {
         let identity = Identity::load_or_create(&bootstrap.state_dir)?;
+        let login = Login::find(&bootstrap, hidden(&bootstrap, path), tasks.clone());
         let client = Client::new(&bootstrap.server, tasks.clone())?;
         let (sender, heard) = unbounded_channel();
         let starter = Starter {
@@ -148,6 +153,7 @@ impl Agent {
         Ok(Agent {
             node: Node::recover(starter, tasks.clone(), sender)?,
             identity,
+            login,
             client: std::sync::Arc::new(client),
             heard,
             session: uuid::Uuid::new_v4(),
@@ -214,7 +220,8 @@ impl Agent {
     /// Sends what is to be sent, if anything is.
     fn send(&mut self, now: Instant) -> io::Result<Option<Instant>> {
         if self.identity.credential().is_none() {
-            let ask = self.identity.join(&self.node.starter.bootstrap, &self.node.starter.boot_id)?;
+            let starter = &self.node.starter;
+            let ask = self.identity.join(&starter.bootstrap, &starter.boot_id, self.login.way())?;
             self.reports.ask(&self.client, Sent::Join, ask);
             return Ok(None);
         }
@@ -269,6 +276,7 @@ impl Agent {
     }
 
     fn polled(&mut self, answer: Result<Bytes, ClientError>) {
+        keep_short(io::stderr().as_fd());
         match answer.and_then(|body| read(&body)) {
             Ok(synced) => {
                 self.failures = 0;
@@ -277,6 +285,9 @@ impl Agent {
                 }
                 if let Some(desired) = synced.desired {
                     self.revision = synced.revision;
+                    if let Some(account) = &desired.account {
+                        self.login.let_in(account);
+                    }
                     self.node.want(desired);
                 }
             }

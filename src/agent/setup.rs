@@ -1,6 +1,6 @@
 //! The node's setup: the setup task, once a boot.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::agent::beneath::{open_file, open_folder, open_trusted, remove_tree};
 use crate::agent::layout::{self, Place};
 use crate::agent::part::{Happening, Running};
 use crate::agent::protocol::SetupTask;
-use crate::agent::record::{Folder, Record, find_private, write_private};
+use crate::agent::record::{Folder, Record, find_private, name_once, write_private};
 use crate::agent::start::Starter;
 use crate::domain::attempt::End;
 use crate::domain::machine::Setup as State;
@@ -21,6 +21,7 @@ const FAILED: &str = "NodeSetupFailed";
 /// Most bytes, and lines, of what the task wrote last that are told with its failure.
 const EVIDENCE: (u64, usize) = (2_048, 10);
 
+/// Begins the names of its supervisor's folders.
 const FOLDER: &str = "setup";
 const BOOT: &str = "setup-boot.json";
 
@@ -34,24 +35,41 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// The setup as an earlier agent left it. `running` is its supervisor, where there is one.
+    /// The setup as an earlier agent left it. Its supervisor is taken out of those that are `running`, where it is one of them.
     ///
     /// # Errors
-    /// The agent's own folder cannot be written.
-    pub(super) fn recover(state_dir: &Path, boot_id: &str, running: Option<Running>) -> io::Result<Setup> {
-        let path = state_dir.join(FOLDER);
-        let mut setup = Setup { state: State::Pending, boot_path: state_dir.join(BOOT), began: path.exists(), running, path };
+    /// The agent's own folder cannot be read or written.
+    pub(super) fn recover(state_dir: &Path, boot_id: &str, running: &mut BTreeMap<PathBuf, Running>) -> io::Result<Setup> {
+        let mut found = None;
+        for entry in std::fs::read_dir(state_dir)? {
+            let path = entry?.path();
+            if path.file_name().and_then(|name| name.to_str()?.split_once('.')).is_some_and(|(what, _)| what == FOLDER) {
+                found = Some(path);
+            }
+        }
+        let began = found.is_some();
+        let path = found.unwrap_or_else(|| state_dir.join(name_once(FOLDER)));
+        let running = running.remove(&path);
+        let mut setup = Setup { state: State::Pending, boot_path: state_dir.join(BOOT), began, running, path };
         let same_boot = find_private::<String>(&setup.boot_path).is_some_and(|boot| boot == boot_id);
         if setup.began && !same_boot && setup.running.is_none() {
-            remove_tree(open_trusted(state_dir)?.as_fd(), FOLDER.as_ref())?;
-            setup.began = false;
+            setup.remove()?;
         }
         Ok(setup)
     }
 
+    /// Removes what there is of a task that never began, or that ran in an earlier boot.
+    fn remove(&mut self) -> io::Result<()> {
+        let parent = self.path.parent().unwrap_or(&self.path).to_owned();
+        remove_tree(open_trusted(&parent)?.as_fd(), self.path.file_name().unwrap_or_default())?;
+        self.path = parent.join(name_once(FOLDER));
+        self.began = false;
+        Ok(())
+    }
+
     /// The folder of the setup task's supervisor.
-    pub(super) fn path(state_dir: &Path) -> PathBuf {
-        state_dir.join(FOLDER)
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// How far it is.
@@ -89,11 +107,7 @@ impl Setup {
             let folder = Folder::open(&self.path)?;
             match folder.find_record() {
                 Some(Record { end: Some(end), .. }) => self.ended(&end, Some(task), starter),
-                _ if folder.take_ticket()? => {
-                    let parent = self.path.parent().unwrap_or(&self.path);
-                    remove_tree(open_trusted(parent)?.as_fd(), FOLDER.as_ref())?;
-                    self.began = false;
-                }
+                _ if folder.take_ticket()? => self.remove()?,
                 _ => self.lost(),
             }
             if self.began {
@@ -150,6 +164,10 @@ impl Setup {
             }
             End::Exited { code } => {
                 EntityError::new(FAILED, format!("The setup task of node {node_id} ended with exit code {code}."))
+                    .with_detail("exitCode", code.to_string())
+            }
+            End::OutOf { what, code } => {
+                EntityError::new(FAILED, format!("The setup task of node {node_id} ran out of {}.", what.as_str()))
                     .with_detail("exitCode", code.to_string())
             }
             End::SetupFailed { error } => EntityError { code: FAILED.into(), ..error.clone() },

@@ -30,6 +30,9 @@ const MAX_FILES: usize = 10_000;
 /// Most bytes of one attempt, counted as they are sent: 64 GiB.
 const MAX_BYTES: u64 = 64 << 30;
 
+/// Most bytes of one file of the standard output: 1 GiB.
+const MAX_STANDARD: u64 = 1 << 30;
+
 /// Most folders that are watched; files in others are found when the job has ended.
 const MAX_FOLDERS: usize = 4_096;
 
@@ -140,9 +143,9 @@ pub(super) struct Shipper {
     in_flight: Next,
     folders: usize,
     bytes: u64,
-    /// What is not kept, for the log; taken once.
-    notice: Option<&'static str>,
-    noticed: bool,
+    /// What is not kept, for the log.
+    notices: Vec<&'static str>,
+    noticed: BTreeSet<&'static str>,
     journal: Option<(File, usize)>,
     /// Whether nothing writes any more.
     finished: bool,
@@ -160,8 +163,8 @@ impl Shipper {
             in_flight: Next::Nothing,
             folders: 0,
             bytes: 0,
-            notice: None,
-            noticed: false,
+            notices: Vec::new(),
+            noticed: BTreeSet::new(),
             journal: None,
             finished: false,
         };
@@ -277,6 +280,7 @@ impl Shipper {
             self.not_kept("Files with paths longer than 1024 bytes are not kept.");
             return;
         }
+        let is_standard = self.is_standard(directory);
         let key = (directory, path);
         let is_new = !self.files.contains_key(&key);
         if is_new && self.files.len() >= MAX_FILES {
@@ -300,17 +304,21 @@ impl Shipper {
         if size < expected {
             known.begin_anew();
         }
-        let written = modified != known.modified || size != known.size;
+        let kept = if is_standard { size.min(MAX_STANDARD) } else { size };
+        let written = modified != known.modified || kept != known.size;
         if known.sent > 0 && written {
             known.suspect = true;
             if size <= REREAD && !matches!(same_hash(&file, known), Ok(true)) {
                 known.begin_anew();
             }
         }
-        known.size = size;
+        known.size = kept;
         known.modified = modified;
         if known.is_pending() {
             self.pending.insert(key);
+        }
+        if kept < size {
+            self.not_kept("More than 1 GiB of a file of the standard output is not kept.");
         }
     }
 
@@ -321,8 +329,11 @@ impl Shipper {
 
     /// Standard output and the log are only added to: their descriptors are ours.
     fn is_to_verify(&self, key: &Key, known: &Known) -> bool {
-        let standard = self.directories.get(key.0).is_some_and(|directory| directory.id == STANDARD);
-        known.suspect && known.sent > 0 && !(standard && known.size > REREAD)
+        known.suspect && known.sent > 0 && !(self.is_standard(key.0) && known.size > REREAD)
+    }
+
+    fn is_standard(&self, directory: usize) -> bool {
+        self.directories.get(directory).is_some_and(|directory| directory.id == STANDARD)
     }
 
     /// Nothing writes any more: looks at all once again, and at bytes that may have changed after they were sent.
@@ -485,15 +496,14 @@ impl Shipper {
     }
 
     fn not_kept(&mut self, notice: &'static str) {
-        if !self.noticed {
-            self.noticed = true;
-            self.notice = Some(notice);
+        if self.noticed.insert(notice) {
+            self.notices.push(notice);
         }
     }
 
-    /// What is not kept, once.
-    pub(super) fn take_notice(&mut self) -> Option<&'static str> {
-        self.notice.take()
+    /// What is not kept, each once.
+    pub(super) fn take_notices(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.notices)
     }
 }
 

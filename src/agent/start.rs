@@ -14,7 +14,7 @@ use crate::id::AttemptUid;
 /// Where programs are found.
 ///
 /// Source: the default of Debian for root, and for accounts with the administrators' folders in it.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Tells which attempt a process belongs to, where no namespace does.
 pub(super) const ATTEMPT_VARIABLE: &str = "BATCHYARD_ATTEMPT";

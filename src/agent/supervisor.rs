@@ -24,15 +24,25 @@ use crate::agent::layout::{SETUP_FAILED, Variables};
 use crate::agent::prepare::{Failure, make_job_folders, make_place};
 use crate::agent::process;
 use crate::agent::record::{Folder, Record, Told};
+use crate::agent::scarce::{Counters, Disks};
 use crate::agent::work::{Process, Work};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::attempt::{AssignmentState, End};
+use crate::domain::attempt::{AssignmentState, End, Scarce};
 use crate::domain::bootstrap::Isolation;
 use crate::domain::process::Role;
 use crate::domain::resource::EntityError;
 
 /// Time between two rounds of ending by force, where the kernel takes its time.
 const FORCE_AGAIN: Duration = Duration::from_millis(50);
+
+/// Time between two looks at what is left on disks: nothing tells of it.
+const LOOK_AT_DISKS: Duration = Duration::from_secs(1);
+
+/// Where everyone on a node with a root of its own may write.
+const OPEN_FOLDERS: [&str; 2] = ["/tmp", "/var/tmp"];
+
+/// Most bytes that are written into a log: what repeats without end is left out.
+const MAX_LOG: usize = 1 << 20;
 
 /// Runs what is handed over as standard input, with its record in `folder`. Returns when nothing of it runs any more.
 ///
@@ -66,6 +76,10 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
         folder,
         record: Record::new(),
         log: None,
+        logged: 0,
+        counters: None,
+        disks: None,
+        looked_at: None,
         door: None,
         heard: String::new(),
         released: false,
@@ -97,6 +111,14 @@ struct Supervisor {
     owner: Owner,
     record: Record,
     log: Option<File>,
+    /// Bytes of it.
+    logged: usize,
+    /// What tells that the node's limits were reached.
+    counters: Option<Counters>,
+    /// Disks that it may fill.
+    disks: Option<Disks>,
+    /// When it looked at them last.
+    looked_at: Option<Instant>,
     /// Where other nodes of the gang come in.
     door: Option<Door>,
     /// The beginning of a line of `control`.
@@ -118,11 +140,13 @@ impl Supervisor {
         if !stays {
             self.end_all();
         }
+        self.say_limits();
         self.say(&match &end {
             End::Exited { code } => format!("ended with exit code {code}"),
             End::PreparationFailed { code } => {
                 format!("the job preparation ended with exit code {code}; the command is not started")
             }
+            End::OutOf { what, code } => format!("ended with exit code {code}: there was no more {}", what.as_str()),
             End::Stopped => "stopped".to_owned(),
             End::SetupFailed { error } => error.message.clone(),
             End::Lost { why } => why.clone(),
@@ -144,6 +168,7 @@ impl Supervisor {
         for group in &self.work.groups {
             std::fs::write(group.join("cgroup.procs"), "0").map_err(doing("enter the control group of jobs"))?;
         }
+        self.counters = Some(Counters::open(&self.work.groups));
         // What nodes have in common is not in sight afterwards.
         let shared = match &self.work.gang {
             Some(gang) => gang.make_folder(self.owner).map_err(doing("make the folder of the job's nodes"))?,
@@ -162,6 +187,10 @@ impl Supervisor {
         }
         let standard = make_place(&self.work.standard, self.owner)
             .map_err(|error| Failure { doing: format!("make the directory '{}'", self.work.standard.path().display()), error })?;
+        if let Some(job) = &self.work.job {
+            let open: &[&str] = if self.work.isolation == Isolation::Namespaces { &OPEN_FOLDERS } else { &[] };
+            self.disks = Some(Disks::open([&job.temp, &self.work.standard].into_iter().chain(&job.outputs), open));
+        }
         self.log = Some(make_file(standard.as_fd(), &self.work.files.log, None).map_err(doing("make the log"))?);
         self.say(&format!("{} on {}", self.work.title, self.work.node_id));
         self.say(&format!("output goes to {}", self.work.standard.path().display()));
@@ -261,8 +290,12 @@ impl Supervisor {
                 let child = running.remove(place);
                 self.say(&format!("{} ended with exit code {code}", child.name));
                 if code != 0 && !asked {
-                    return End::Exited { code };
+                    return self.bad_end(code);
                 }
+            }
+            if !asked && self.is_time_to_look() && self.disks.as_ref().is_some_and(Disks::is_filled) {
+                self.say("a disk is nearly full, and much of it is the job's: it is ended");
+                return End::OutOf { what: Scarce::Disk, code: 128 + Signal::SIGKILL as i32 };
             }
             if asked && if has_any { running.is_empty() } else { ended.none_left } {
                 return End::Stopped;
@@ -287,10 +320,41 @@ impl Supervisor {
                 }
             }
             self.wait(match (self.stop, forced) {
-                (None, _) => None,
+                (None, _) => self.disks.as_ref().map(|_| LOOK_AT_DISKS),
                 (Some(_), true) => Some(FORCE_AGAIN),
                 (Some(force_at), false) => Some(force_at.saturating_duration_since(Instant::now())),
             });
+        }
+    }
+
+    fn is_time_to_look(&mut self) -> bool {
+        let now = Instant::now();
+        let is_time = self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_AT_DISKS);
+        if is_time {
+            self.looked_at = Some(now);
+        }
+        is_time
+    }
+
+    /// The end that another exit code than 0 means.
+    fn bad_end(&self, code: i32) -> End {
+        if self.counters.as_ref().is_some_and(|counters| counters.killed() > 0) {
+            End::OutOf { what: Scarce::Memory, code }
+        } else if self.disks.as_ref().is_some_and(Disks::is_filled) {
+            End::OutOf { what: Scarce::Disk, code }
+        } else {
+            End::Exited { code }
+        }
+    }
+
+    /// Says which limits of the node were reached.
+    fn say_limits(&mut self) {
+        let (killed, refused) = self.counters.as_ref().map_or((0, 0), |counters| (counters.killed(), counters.refused()));
+        if killed > 0 {
+            self.say(&format!("for want of memory the kernel ended {killed} of its processes"));
+        }
+        if refused > 0 {
+            self.say(&format!("{refused} times no process could be started: the node has no room for more of them"));
         }
     }
 
@@ -414,7 +478,8 @@ impl Supervisor {
     }
 
     fn say(&mut self, text: &str) {
-        if let Some(log) = &mut self.log {
+        if let Some(log) = self.log.as_mut().filter(|_| self.logged < MAX_LOG) {
+            self.logged += text.len();
             let now = SystemClock.now().format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
             // What cannot be logged does not keep a job from running.
             let _ = log.write_all(format!("{now} {text}\n").as_bytes());

@@ -250,6 +250,7 @@ async fn build_driver(config: &Config, prefix: &str, sockets: &std::path::Path) 
         },
         hidden: vec![config.folders.data.clone(), config.folders.keys.clone(), config.folders.run.clone()],
         binary: None,
+        login: settings.login_address,
         program: None,
     };
     let build = move || driver::build(driver::Settings::Local(local)).map_err(|error| anyhow::anyhow!("{}", error.chain()));

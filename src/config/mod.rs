@@ -9,7 +9,7 @@ mod print;
 mod read;
 mod value;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -148,6 +148,8 @@ pub struct Local {
     pub share: PathBuf,
     /// How nodes are separated. Default: as well as this host allows.
     pub isolation: Isolation,
+    /// The address of this host at which users log in to nodes by ssh, as they type it. Default: `127.0.0.1`.
+    pub login_address: Option<IpAddr>,
 }
 
 /// How local nodes are separated.
@@ -427,6 +429,15 @@ fn driver(mut section: Section<'_>, folders: &Folders) -> Driver {
                     _ => None,
                 }
             }),
+            login_address: section.take(
+                "login_address",
+                Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                "an IP address or \"none\"",
+                |value| match value.as_str()? {
+                    "none" => Some(None),
+                    text => text.parse().ok().filter(|address: &IpAddr| !address.is_unspecified()).map(Some),
+                },
+            ),
         })
     };
     section.end();

@@ -64,6 +64,7 @@ impl Config {
                         Isolation::ProcessGroups => "process-groups",
                     },
                 );
+                out.value("login_address", local.login_address.map_or_else(|| "none".to_owned(), |address| address.to_string()));
             }
         }
 

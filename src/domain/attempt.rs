@@ -162,6 +162,13 @@ pub enum End {
         /// Its exit code.
         code: i32,
     },
+    /// It used up what its node has for it, and was ended, or ended itself, for that.
+    OutOf {
+        /// Of what there was no more.
+        what: Scarce,
+        /// The exit code that followed from it.
+        code: i32,
+    },
     /// It was stopped because the attempt was to stop.
     Stopped,
     /// It could not be set up: a fault of the job's spec or of the node, told in `error`.
@@ -174,4 +181,24 @@ pub enum End {
         /// The proof of death.
         why: String,
     },
+}
+
+/// What a node has only so much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scarce {
+    /// Memory: the kernel ended a process of the job.
+    Memory,
+    /// Room on a disk that the node's jobs write to.
+    Disk,
+}
+
+impl Scarce {
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scarce::Memory => "memory",
+            Scarce::Disk => "disk space",
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::id::ResourceId;
 use crate::store::resource::{self, Children};
 
-/// The port of a node's ssh server.
+/// The port of a node's ssh server, where it is reached at the node's own address.
 const SSH_PORT: u16 = 22;
 
 impl Service {
@@ -80,6 +80,7 @@ impl Service {
     }
 }
 
-fn logins(nodes: Vec<(String, String)>) -> Vec<RemoteLogin> {
-    nodes.into_iter().map(|(node_id, address)| RemoteLogin { node_id, address, port: SSH_PORT }).collect()
+fn logins(nodes: Vec<resource::Login>) -> Vec<RemoteLogin> {
+    let login = |(node_id, address, port): resource::Login| RemoteLogin { node_id, address, port: port.unwrap_or(SSH_PORT) };
+    nodes.into_iter().map(login).collect()
 }

@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::error::Violations;
 
-/// Longest command line, script or value of a variable. Unit: bytes. Below what one argument of a Linux process may have.
-pub const LONG_TEXT: usize = 64 * 1024;
+/// Longest command line, script or value of a variable. Unit: bytes. Below what one argument of a Linux process may have, 128 KiB, with
+/// some room for what launchers put around it.
+pub const LONG_TEXT: usize = 120 * 1024;
 
 /// Longest name, path or key. Unit: bytes.
 pub const SHORT_TEXT: usize = 4 * 1024;

@@ -299,6 +299,7 @@ pub(crate) fn new_cluster(target: u32) -> NewCluster {
 /// A join of the machine `name` with a key of its own.
 pub(crate) fn join(name: &str, token: &str, key: u8) -> batchyard::agent::protocol::Join {
     batchyard::agent::protocol::Join {
+        login: Default::default(),
         protocol: batchyard::agent::protocol::VERSION,
         machine: name.to_owned(),
         token: token.to_owned(),

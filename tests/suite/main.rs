@@ -21,7 +21,9 @@ mod frameworks;
 mod fuzz;
 mod harness;
 mod issuer;
+mod jobs;
 mod layering;
+mod login;
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;

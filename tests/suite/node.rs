@@ -93,6 +93,7 @@ impl Yard {
             privilege,
             hidden: vec![dir.join("data")],
             binary: Some(PathBuf::from(env!("CARGO_BIN_EXE_batchyard"))),
+            login: None,
             program: Some(["/bin/bash", "-c", DOUBLE, "double", &share].map(str::to_owned).to_vec()),
         }
     }

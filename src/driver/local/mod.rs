@@ -20,6 +20,7 @@ mod start;
 mod watch;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub hidden: Vec<PathBuf>,
     /// The program whose `node-init` and `agent` nodes run; `None` for this one.
     pub binary: Option<PathBuf>,
+    /// The address of this host at which users log in to nodes in namespaces, each at a port of its own; `None` where they cannot.
+    pub login: Option<IpAddr>,
     /// What nodes run in place of the agent, as seen from inside: for tests of the driver.
     pub program: Option<Vec<String>>,
 }
@@ -115,6 +118,7 @@ impl LocalDriver {
             // Not by its name: the file may be another one by the time a node is made.
             binary: settings.binary.unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
             program: settings.program,
+            login: settings.login,
             base_etc,
             cgroups,
             processes: Processes::new()?,

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::driver::local::lock::{FolderLock, is_held, make_folder};
 use crate::driver::local::network::{self, Networks};
 use crate::driver::local::process::{kill_all, list_marked};
 use crate::driver::local::remove::{remove_contents, remove_tree};
-use crate::driver::local::start::{NODE_VARIABLE, start};
+use crate::driver::local::start::{NODE_VARIABLE, Outside, start};
 use crate::driver::local::watch::Processes;
 
 /// Longest time from the signal to the end of everything in a node.
@@ -45,6 +45,8 @@ pub(super) struct Host {
     pub(super) binary: PathBuf,
     /// What first processes start instead of the agent.
     pub(super) program: Option<Vec<String>>,
+    /// Where users who log in come in; `None` where they cannot.
+    pub(super) login: Option<IpAddr>,
     /// The folder that every node's `/etc` is a layer over.
     pub(super) base_etc: PathBuf,
     pub(super) cgroups: Cgroups,
@@ -98,16 +100,21 @@ impl Host {
         layout::write_json(&folder.bootstrap(), &bootstrap)?;
         layout::write_json(&folder.spec(), &spec)?;
         let lock = lock_alive(folder)?;
+        let login = match (self.isolation, self.login) {
+            (Isolation::Namespaces, Some(address)) => Some(listen(address)?),
+            _ => None,
+        };
+        let login = login.as_ref().map(AsFd::as_fd);
 
         let mut starting = match self.isolation {
             Isolation::ProcessGroup => start(&self.binary, folder, &spec, &lock, None)?,
             Isolation::Namespaces => self.networks.with(machine.cluster, |network| {
                 if let Some(fabric) = network.find_fabric() {
-                    return start(&self.binary, folder, &spec, &lock, Some(fabric.as_fd()));
+                    return start(&self.binary, folder, &spec, &lock, Some(&Outside { fabric: fabric.as_fd(), login }));
                 }
                 // Nobody else may look for the new fabric before the first process can be found to hold it.
                 let fabric = network.make_fabric()?;
-                let mut starting = start(&self.binary, folder, &spec, &lock, Some(fabric.as_fd()))?;
+                let mut starting = start(&self.binary, folder, &spec, &lock, Some(&Outside { fabric: fabric.as_fd(), login }))?;
                 if let Err(error) = starting.wait_written() {
                     end_child(&mut starting.child);
                     return Err(error);
@@ -296,6 +303,27 @@ impl Host {
         }
         (Presence::Absent, None)
     }
+}
+
+/// Ports at which nodes are logged in to: those that clients of the retired service know, and more.
+///
+/// Source: recorded 2018-05-01 answers (50000, 50001, in the order of nodes).
+const LOGIN_PORTS: std::ops::RangeInclusive<u16> = 50_000..=59_999;
+
+/// A listener on the first port that is free.
+fn listen(address: IpAddr) -> io::Result<TcpListener> {
+    let mut failed = io::Error::new(io::ErrorKind::StorageFull, "all ports for logging in are taken");
+    for port in LOGIN_PORTS {
+        match TcpListener::bind((address, port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => {
+                failed = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+                break;
+            }
+            bound => return bound,
+        }
+    }
+    Err(failed)
 }
 
 /// The lock that the first process will hold for its life.

@@ -34,6 +34,14 @@ pub(super) struct Starting {
     written: bool,
 }
 
+/// What a node in namespaces has of networks that it is not in.
+pub(super) struct Outside<'a> {
+    /// Its cluster's.
+    pub(super) fabric: BorrowedFd<'a>,
+    /// Where users who log in come in, on the host's.
+    pub(super) login: Option<BorrowedFd<'a>>,
+}
+
 /// Starts a node's first process. The calling thread is in the node's namespaces afterwards, so it must be one that ends soon.
 ///
 /// The lock and the fabric are sent ahead: should this server die in between, they are in the hands of the process, or gone with it.
@@ -45,17 +53,17 @@ pub(super) fn start(
     folder: &NodeFolder,
     spec: &NodeSpec,
     lock: &OwnedFd,
-    fabric: Option<BorrowedFd<'_>>,
+    network: Option<&Outside<'_>>,
 ) -> io::Result<Starting> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut descriptors = vec![lock.as_fd()];
-    descriptors.extend(fabric);
+    descriptors.extend(network.iter().flat_map(|network| [Some(network.fabric), network.login].into_iter().flatten()));
     send_descriptors(&ours, &descriptors)?;
 
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.log()).map_err(at("open", &folder.log()))?;
     if spec.isolation == Isolation::Namespaces {
-        let fabric = fabric.ok_or_else(|| io::Error::other("a node in namespaces needs a network"))?;
-        network::enter_new_namespace(fabric, spec.address)?;
+        let outside = network.ok_or_else(|| io::Error::other("a node in namespaces needs a network"))?;
+        network::enter_new_namespace(outside.fabric, spec.address)?;
         unshare(CloneFlags::CLONE_NEWPID)?;
     }
     let child = Command::new(binary)
@@ -122,6 +130,8 @@ pub(super) struct Parent {
     _lock: OwnedFd,
     /// The cluster's fabric, where the node is in namespaces; kept likewise.
     pub(super) fabric: Option<OwnedFd>,
+    /// Where users who log in come in, if they can.
+    pub(super) login: Option<OwnedFd>,
     socket: UnixStream,
 }
 
@@ -134,7 +144,7 @@ impl Parent {
         let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
         let mut descriptors = receive_descriptors(&socket)?.into_iter();
         let lock = descriptors.next().ok_or_else(|| io::Error::other("standard input is no server"))?;
-        Ok(Parent { _lock: lock, fabric: descriptors.next(), socket })
+        Ok(Parent { _lock: lock, fabric: descriptors.next(), login: descriptors.next(), socket })
     }
 
     /// Says that this process has written itself down. A server that is gone does not hear it, which is no error.
@@ -153,8 +163,8 @@ impl Parent {
     }
 }
 
-/// Room for the lock and the fabric.
-const ROOM: usize = rustix::cmsg_space!(ScmRights(2));
+/// Room for the lock, the fabric and the listener.
+const ROOM: usize = rustix::cmsg_space!(ScmRights(3));
 
 fn send_descriptors(socket: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); ROOM];

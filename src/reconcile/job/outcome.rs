@@ -5,7 +5,7 @@
 //! to them, but for one thing: a job whose leading parts ended with 0 has succeeded whatever befell its neighbours.
 
 use crate::clock::Timestamp;
-use crate::domain::attempt::{End, Stop};
+use crate::domain::attempt::{End, Scarce, Stop};
 use crate::domain::job::Phase;
 use crate::domain::resource::EntityError;
 use crate::domain::snapshot::JobRow;
@@ -99,6 +99,8 @@ fn own_end(parts: &[Part<'_>]) -> Option<Outcome> {
     by_time.into_iter().find_map(|part| match part.end {
         End::Exited { code: 0 } | End::Stopped | End::Lost { .. } => None,
         End::Exited { code } => Some(failed("exited", Some(*code), job_failed())),
+        End::OutOf { what: Scarce::Memory, code } => Some(failed("out_of_memory", Some(*code), out_of_memory())),
+        End::OutOf { what: Scarce::Disk, code } => Some(failed("out_of_disk", Some(*code), out_of_disk())),
         End::PreparationFailed { code } => Some(failed(
             "preparation_failed",
             Some(*code),
@@ -157,6 +159,19 @@ fn failed(cause: &'static str, exit_code: Option<i32>, error: EntityError) -> Ou
 /// Source: recorded 2018-05-01 answers.
 fn job_failed() -> EntityError {
     EntityError::new("JobFailed", "Job failed with non-zero exit code")
+}
+
+/// The published contract has no code for it.
+fn out_of_memory() -> EntityError {
+    EntityError::new(
+        "JobOutOfMemory",
+        "The job needed more memory than its node has for jobs, and a process of it was ended for that",
+    )
+}
+
+/// The published contract has no code for it.
+fn out_of_disk() -> EntityError {
+    EntityError::new("JobOutOfDisk", "The job filled a disk of its node and was ended for that")
 }
 
 /// Source: recorded 2018-05-01 answers.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{refused, unmet};
-use crate::agent::protocol::{Assignment, Desired, Host, OutputDirectory, SetupTask, Step, Task, TaskNames};
+use crate::agent::protocol::{Account, Assignment, Desired, Host, OutputDirectory, SetupTask, Step, Task, TaskNames};
+use crate::domain::account::PASSWORD;
 use crate::domain::attempt::{AttemptState, Stop};
 use crate::domain::job::SECRETS;
 use crate::domain::machine::Setup;
@@ -30,22 +31,24 @@ impl Service {
             return Ok((have, None));
         }
         // A setup that is reported needs its secrets no more.
-        let (unmet, setup) = match held.setup {
+        let Prepared { unmet, account, setup } = match held.setup {
             Setup::Pending => self.setup(held.cluster).await?,
-            Setup::Done | Setup::Failed(_) => (None, None),
+            Setup::Done | Setup::Failed(_) => Prepared::default(),
         };
         let assignments = match &held.gang {
             None => Vec::new(),
             Some(gang) => self.assignment(gang).await?.into_iter().collect(),
         };
-        Ok((held.desired, Some(Desired { unmet, setup, assignments })))
+        Ok((held.desired, Some(Desired { unmet, account, setup, assignments })))
     }
 
-    async fn setup(&self, cluster: ResourceUid) -> Result<(Option<EntityError>, Option<SetupTask>), Error> {
-        let Some(sealed) = machine::setup(self.pool(), cluster).await? else { return Ok((None, None)) };
+    async fn setup(&self, cluster: ResourceUid) -> Result<Prepared, Error> {
+        let Some(sealed) = machine::setup(self.pool(), cluster).await? else { return Ok(Prepared::default()) };
+        // A node that cannot be set up is looked at all the more.
+        let account = Some(account(&self.inner.sealer, cluster, &sealed)?);
         match unmet::of_cluster(&sealed.spec) {
-            Some(error) => Ok((Some(error), None)),
-            None => Ok((None, setup_task(&self.inner.sealer, cluster, sealed)?)),
+            Some(error) => Ok(Prepared { unmet: Some(error), account, setup: None }),
+            None => Ok(Prepared { unmet: None, account, setup: setup_task(&self.inner.sealer, cluster, sealed)? }),
         }
     }
 
@@ -73,6 +76,23 @@ impl Service {
             task: (*task).clone(),
         }))
     }
+}
+
+/// What is done on a node before any job.
+#[derive(Default)]
+struct Prepared {
+    unmet: Option<EntityError>,
+    account: Option<Account>,
+    setup: Option<SetupTask>,
+}
+
+fn account(sealer: &Sealer, cluster: ResourceUid, sealed: &SealedSetup) -> Result<Account, Error> {
+    let password = sealed.secrets.iter().find(|secret| secret.field == PASSWORD);
+    Ok(Account {
+        name: sealed.spec.user_account.name.clone(),
+        ssh_public_key: sealed.spec.user_account.ssh_public_key.clone(),
+        password: password.map(|secret| open(sealer, cluster, secret)).transpose()?,
+    })
 }
 
 /// What a part should be doing follows from the attempt's state alone.

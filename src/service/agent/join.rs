@@ -2,7 +2,7 @@
 
 use super::credential::LIFE;
 use super::{check_version, refused};
-use crate::agent::protocol::{Join, Joined};
+use crate::agent::protocol::{Join, Joined, LoginWay};
 use crate::error::{Error, ErrorCode};
 use crate::service::Service;
 use crate::store::machine::{self, JoinOutcome};
@@ -22,7 +22,12 @@ impl Service {
         if join.machine.contains('\0') || join.machine.len() > 256 {
             return Err(refused());
         }
-        match machine::join(self.pool(), &join.machine, &join.token, &key_hash, self.now()).await? {
+        let login = match join.login {
+            LoginWay::At { address, port } => (Some(address.to_string()), Some(port)),
+            // One that nobody can log in to is listed all the same: clients take an empty list for a cluster without nodes.
+            LoginWay::Direct | LoginWay::None => (None, None),
+        };
+        match machine::join(self.pool(), &join.machine, &join.token, &key_hash, login, self.now()).await? {
             JoinOutcome::Bound(uid) => {
                 self.inner.wake.changed(Topic::Reconcile);
                 tracing::debug!(machine.name = %join.machine, machine.isolation = %join.isolation.escape_debug(), "an agent joined");

@@ -21,12 +21,13 @@ pub(crate) enum JoinOutcome {
     Quarantined(MachineUid),
 }
 
-/// Binds `key_hash` to the machine `name` if `token` is its own and not expired.
+/// Binds `key_hash` to the machine `name` if `token` is its own and not expired. `login` is where users log in, as the row has it.
 pub(crate) async fn join(
     pool: &PgPool,
     name: &str,
     token: &str,
     key_hash: &[u8],
+    login: (Option<String>, Option<u16>),
     at: Timestamp,
 ) -> Result<JoinOutcome, StoreError> {
     let mut tx = pool.begin().await?;
@@ -83,12 +84,15 @@ pub(crate) async fn join(
             sqlx::query!(
                 r#"
                 update machine
-                set key_hash = $2, join_token_sealed = null, seen_at = $3, revision = revision + 1
+                set key_hash = $2, join_token_sealed = null, seen_at = $3, login_address = $4, login_port = $5,
+                    revision = revision + 1
                 where uid = $1
                 "#,
                 row.uid,
                 key_hash,
                 at,
+                login.0,
+                login.1.map(i32::from),
             )
             .execute(&mut *tx)
             .await?;

@@ -13,6 +13,6 @@ pub(crate) use change::{Change, GroupChange, Patched, Terminated, change, termin
 pub(crate) use create::{Created, New, SealedSecret, create, create_limited};
 pub(crate) use delete::{Marked, mark};
 pub(crate) use flat::{active_jobs, find_flat, list_flat};
-pub(crate) use read::{Children, cluster_logins, find, find_by_uid, job_logins, known, last_attempt, list};
+pub(crate) use read::{Children, Login, cluster_logins, find, find_by_uid, job_logins, known, last_attempt, list};
 pub(crate) use server::{KnownServer, servers, users};
 pub(crate) use submit::{Submission, Submitted, submit};

@@ -258,36 +258,39 @@ pub(crate) async fn last_attempt(pool: &PgPool, job: ResourceUid) -> Result<Opti
     Ok(uid.map(AttemptUid))
 }
 
-/// Node ids and addresses of a cluster's nodes that have one, in their order.
-pub(crate) async fn cluster_logins(pool: &PgPool, cluster: ResourceUid) -> Result<Vec<(String, String)>, StoreError> {
+/// How a node is logged in to: its id, an address, and a port where it is not the usual one.
+pub(crate) type Login = (String, String, Option<u16>);
+
+/// How those of a cluster's nodes are logged in to that have an address, in their order.
+pub(crate) async fn cluster_logins(pool: &PgPool, cluster: ResourceUid) -> Result<Vec<Login>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select node_id, address as "address!"
+        select node_id, coalesce(login_address, address) as "address!", login_port
         from machine
-        where cluster_uid = $1 and state not in ('asked', 'gone') and address is not null
+        where cluster_uid = $1 and state not in ('asked', 'gone') and address is not null and login_port is distinct from 0
         order by ordinal
         "#,
         cluster.0,
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.node_id, row.address)).collect())
+    Ok(rows.into_iter().map(|row| (row.node_id, row.address, row.login_port.and_then(|port| u16::try_from(port).ok()))).collect())
 }
 
-/// Node ids and addresses of the nodes of a job's latest attempt that are still there, by rank.
-pub(crate) async fn job_logins(pool: &PgPool, job: ResourceUid) -> Result<Vec<(String, String)>, StoreError> {
+/// How the nodes of a job's latest attempt that are still there are logged in to, by rank.
+pub(crate) async fn job_logins(pool: &PgPool, job: ResourceUid) -> Result<Vec<Login>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select m.node_id, m.address as "address!"
+        select m.node_id, coalesce(m.login_address, m.address) as "address!", m.login_port
         from assignment s
         join machine m on m.uid = s.machine_uid
         where s.attempt_uid = (select uid from attempt where job_uid = $1 order by number desc limit 1)
-            and m.state not in ('asked', 'gone') and m.address is not null
+            and m.state not in ('asked', 'gone') and m.address is not null and m.login_port is distinct from 0
         order by s.rank
         "#,
         job.0,
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.node_id, row.address)).collect())
+    Ok(rows.into_iter().map(|row| (row.node_id, row.address, row.login_port.and_then(|port| u16::try_from(port).ok()))).collect())
 }

@@ -105,7 +105,11 @@ impl Node {
 
     /// The folder of an attempt's record.
     pub(super) fn record(&self, attempt: AttemptUid) -> PathBuf {
-        self.dir.join("private/state/assignments").join(attempt.to_string())
+        let all = std::fs::read_dir(self.dir.join("private/state/assignments")).into_iter().flatten().flatten();
+        let name = format!("{attempt}.");
+        let own =
+            all.map(|entry| entry.path()).find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&name)));
+        own.unwrap_or_else(|| self.dir.join("absent"))
     }
 
     /// The supervisors that run.
@@ -116,7 +120,7 @@ impl Node {
 
     /// Makes the node run this.
     pub(super) fn want(&self, assignments: impl IntoIterator<Item = Assignment>) {
-        self.server.want(Desired { unmet: None, setup: None, assignments: assignments.into_iter().collect() });
+        self.server.want(Desired { unmet: None, account: None, setup: None, assignments: assignments.into_iter().collect() });
     }
 }
 

@@ -13,7 +13,7 @@ use crate::driver::local::layout::{self, NodeSpec, at};
 const ADMIN_ID: u32 = 1_000;
 
 /// Names that are accounts or groups in every node.
-const FIXED: [&str; 6] = ["root", "daemon", "bin", "sys", "nobody", "nogroup"];
+const FIXED: [&str; 7] = ["root", "daemon", "bin", "sys", "sshd", "nobody", "nogroup"];
 
 /// Writes them below `etc`.
 ///
@@ -26,6 +26,7 @@ pub(super) fn write_etc(spec: &NodeSpec, etc: &Path) -> io::Result<()> {
          daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
          bin:x:2:2:bin:/bin:/usr/sbin/nologin\n\
          sys:x:3:3:sys:/dev:/usr/sbin/nologin\n\
+         sshd:x:22:65534:sshd:/run/sshd:/usr/sbin/nologin\n\
          nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     );
     let mut group = String::from(
@@ -63,6 +64,13 @@ pub(super) fn write_etc(spec: &NodeSpec, etc: &Path) -> io::Result<()> {
         ("environment", 0o644, ""),
         ("fstab", 0o644, ""),
     ];
+    let administrators = sudoers(admin(spec));
+    let files = files.into_iter().chain([
+        // As where there is sudo: nobody else becomes another account in a node.
+        ("sudoers", 0o440, administrators.as_str()),
+        ("pam.d/other", 0o644, PAM),
+    ]);
+    crate::driver::local::lock::make_folder(&etc.join("pam.d"), 0o755)?;
     for (name, mode, content) in files {
         let path = etc.join(name);
         std::fs::write(&path, content).map_err(at("write", &path))?;
@@ -73,6 +81,16 @@ pub(super) fn write_etc(spec: &NodeSpec, etc: &Path) -> io::Result<()> {
         symlink(target, &path).map_err(at("make", &path))?;
     }
     Ok(())
+}
+
+/// Nobody signs in by PAM; whoever is let in otherwise has what the account has.
+const PAM: &str =
+    "auth required pam_deny.so\naccount required pam_permit.so\npassword required pam_deny.so\nsession required pam_permit.so\n";
+
+/// Who may do what: the user's account administers its node.
+fn sudoers(admin: Option<&str>) -> String {
+    let admin = admin.map(|name| format!("{name} ALL=(ALL:ALL) NOPASSWD: ALL\n")).unwrap_or_default();
+    format!("root ALL=(ALL:ALL) ALL\n{admin}")
 }
 
 /// The account that the user asked for, where it can be one.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ pub(super) fn keep_running(spec: &NodeSpec, parent: &mut Parent) -> io::Result<(
     let mut first = true;
     loop {
         let began = Instant::now();
-        match start_agent(spec) {
+        match start_agent(spec, parent.login.as_ref()) {
             Ok(pid) => {
                 if std::mem::take(&mut first) {
                     parent.say_ready();
@@ -55,14 +56,19 @@ pub(super) fn keep_running(spec: &NodeSpec, parent: &mut Parent) -> io::Result<(
     }
 }
 
-fn start_agent(spec: &NodeSpec) -> io::Result<i32> {
+/// The agent finds the way in for users as its standard input.
+fn start_agent(spec: &NodeSpec, login: Option<&OwnedFd>) -> io::Result<i32> {
+    let input = match login {
+        Some(listener) => Stdio::from(listener.try_clone()?),
+        None => Stdio::null(),
+    };
     let (program, arguments) = spec.program.split_first().ok_or_else(|| io::Error::other("there is nothing to run"))?;
     let environment: HashMap<_, _> = spec.environment.iter().map(|(name, value)| (name, value)).collect();
     let child = Command::new(program)
         .args(arguments)
         .env_clear()
         .envs(environment)
-        .stdin(Stdio::null())
+        .stdin(input)
         .spawn()
         .map_err(at("start", program.as_ref()))?;
     // Reaped by number: the handle is of no use.

@@ -403,6 +403,9 @@ fn hidden(bootstrap: &AgentBootstrap, path: &Path) -> Vec<PathBuf> {
         hidden.push(folder.clone());
     }
     hidden.extend(bootstrap.job_groups.iter().chain(&bootstrap.gangs).cloned());
+    // What is below another goes with it: each is a mount for each job.
+    hidden.sort();
+    hidden.dedup_by(|below, above| below.starts_with(above));
     hidden
 }
 

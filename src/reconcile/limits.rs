@@ -54,7 +54,7 @@ pub struct Limits {
     pub lease_renew: Duration,
     /// How often one that another holds is asked for.
     pub lease_poll: Duration,
-    /// Longest pause after a pass where something else is to be looked at at once; it is never longer than the pass was.
+    /// Longest pause after a pass where something else is to be looked at at once; the shorter the pass was, the shorter it is.
     pub rest: Duration,
     /// How often the rows are read without any wake-up.
     pub tick: Duration,
@@ -87,7 +87,7 @@ impl Default for Limits {
             lease_ttl: Duration::from_millis(2_500),
             lease_renew: Duration::from_millis(800),
             lease_poll: Duration::from_millis(500),
-            rest: Duration::from_millis(10),
+            rest: Duration::from_millis(50),
             tick: Duration::from_secs(1),
             list_every: Duration::from_secs(2),
             list_gap: Duration::from_millis(100),

@@ -104,6 +104,9 @@ enum Next {
 /// Passes refused in a row after which changes are written one resource at a time, so that one alone cannot hold up all.
 const REFUSALS: u32 = 2;
 
+/// How many times as long as a pass took the next one is held back, where something else is to be looked at at once.
+const REST: u32 = 3;
+
 /// Refusals of one resource after which it is said loudly.
 const LOUD: u32 = 8;
 
@@ -136,7 +139,7 @@ impl Reconciler {
                 Ok(Next::Again) => {}
                 Ok(Next::Wait(until)) => {
                     let ended = self.parts.runtime.monotonic();
-                    leading.rests_until = ended + ended.saturating_sub(began).min(self.parts.limits.rest);
+                    leading.rests_until = ended + (ended.saturating_sub(began) * REST).min(self.parts.limits.rest);
                     self.wait(leading, until, &mut wakes, &mut hints, &shutdown).await;
                 }
                 Ok(Next::Away) => {
@@ -251,7 +254,7 @@ impl Reconciler {
         }
     }
 
-    /// Where rows move all the time, passes take half of it at most: what comes meanwhile is decided together.
+    /// Where rows move all the time, passes take a quarter of it at most: what comes meanwhile is decided together.
     async fn rest(&self, leader: &Leader) {
         let left = leader.rests_until.saturating_sub(self.parts.runtime.monotonic());
         if !left.is_zero() {

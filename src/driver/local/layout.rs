@@ -28,8 +28,9 @@ pub(super) const PRIVATE: &str = "/run/batchyard";
 /// Inside a node: what all its users may read about their cluster; kept current from outside.
 pub(super) const CLUSTER: &str = "/run/cluster";
 
-/// Inside a node: the agent's own folder.
-pub(super) const STATE: &str = "/var/lib/batchyard";
+/// Inside a node: the agent's own folder. In memory, as nothing that it tells of outlives the node's first process: what is written
+/// for each job waits for no disk.
+pub(super) const STATE: &str = "/run/batchyard/state";
 
 /// The account that runs jobs in a node with a root of its own. In a range that neither Debian (people to 59999, packages from
 /// 60000 on demand) nor systemd (60001 to 60577, from 61184) gives away, so that it is nobody on the host, and below 65536, so that

@@ -27,6 +27,11 @@ const CUSTOM: &str = "customToolkitSettings";
 /// Most processes of a job: many on each of the nodes that a cluster may have.
 const MAX_PROCESSES: u32 = MAX_NODES * 128;
 
+/// Most TensorFlow workers a node: one a GPU of the largest VM sizes. Which of them a machine here has says nothing of its name.
+///
+/// Source: the documented hard limits of workers a node.
+const WORKERS_A_NODE: u32 = 4;
+
 const BACKENDS: [(&str, Backend); 3] = [("TCP", Backend::Tcp), ("Gloo", Backend::Gloo), ("MPI", Backend::Mpi)];
 
 /// What CNTK runs.
@@ -163,6 +168,13 @@ fn decode_tensor_flow(settings: &Fields<'_>, nodes: u32, found: &mut Violations)
     let worker_arguments = optional(settings, "workerCommandLineArgs", LONG_TEXT, found);
     let parameter_server_arguments = optional(settings, "parameterServerCommandLineArgs", LONG_TEXT, found);
     let worker_count = settings.number("workerCount", 1..=MAX_PROCESSES, found);
+    if worker_count.is_some_and(|count| count > nodes.saturating_mul(WORKERS_A_NODE)) {
+        let (path, most) = (settings.path_of("workerCount"), nodes.saturating_mul(WORKERS_A_NODE));
+        found.invalid(
+            &path,
+            format!("The property '{path}' must be at most {WORKERS_A_NODE} for each of the job's nodes, which makes {most}."),
+        );
+    }
     let parameter_server_count = settings.number("parameterServerCount", 1..=MAX_PROCESSES, found);
     if parameter_server_count.is_some_and(|count| count > nodes) {
         let path = settings.path_of("parameterServerCount");

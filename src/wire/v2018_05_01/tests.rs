@@ -332,6 +332,7 @@ fn settings_that_do_not_go_together_are_told() {
         ),
         ("pyTorchSettings", json!({"communicationBackend": "pigeon"}), vec!["pythonScriptFilePath", "communicationBackend"]),
         ("tensorFlowSettings", json!({"pythonScriptFilePath": "s", "parameterServerCount": 2}), vec!["parameterServerCount"]),
+        ("tensorFlowSettings", json!({"pythonScriptFilePath": "s", "workerCount": 5}), vec!["workerCount"]),
         ("customMpiSettings", json!({"processCount": -1}), vec!["commandLine", "processCount"]),
         ("caffe2Settings", json!({"pythonScriptFilePath": ""}), vec!["pythonScriptFilePath"]),
     ];

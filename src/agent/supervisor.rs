@@ -199,6 +199,9 @@ impl Supervisor {
             let door = Door::open(gang, user, &self.work.environment).map_err(doing("let in the job's other nodes"))?;
             self.door = Some(door);
         }
+        if self.work.gang.is_some() && self.work.isolation == Isolation::ProcessGroup {
+            self.say("nodes here have no network of their own: there is no ssh between the job's nodes");
+        }
         isolate::shed(self.work.rights).map_err(doing("give up rights"))?;
         Ok(standard)
     }

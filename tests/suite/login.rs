@@ -152,6 +152,9 @@ async fn users_log_in_where_the_list_says() {
         assert!(!tried.status.success(), "{target} is reached");
     }
 
+    // What lets users in is no part of the node: nothing in it listens.
+    assert_eq!(said(&places[0], &by, "cat /proc/net/tcp /proc/net/tcp6 | grep -c ' 0A 00000000'; true"), "0\n");
+
     // While a job runs its node is among its own, and its variables are not the session's.
     let over = json!({ "secrets": [{ "name": "SECRET", "value": "canary-of-the-job" }] });
     site.submit("j", "c", "sleep 86400", over).await;

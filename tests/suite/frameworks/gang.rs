@@ -1,9 +1,11 @@
 //! What the nodes of a job have of each other.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde_json::json;
 
 use super::{assert_succeeded, everything, run, script, submit, two_nodes};
-use crate::harness::Server;
+use crate::harness::{Server, until};
 
 #[tokio::test]
 async fn nodes_of_a_job_reach_each_other_by_ssh_and_those_of_others_do_not() {
@@ -77,4 +79,127 @@ sleep 600 & wait; sleep 600
     let job = run(&site, "j", "caffe2Settings", settings).await;
     assert_eq!(job["executionInfo"]["exitCode"], 9, "{job}\n{}", everything(&site, "j").await);
     site.wait_idle("c", 2).await;
+}
+
+/// Longest time from the end of one process until nothing of the job runs on any node.
+const TOGETHER: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn a_failing_process_ends_the_others_within_two_seconds_and_is_the_cause() {
+    let Some(site) = two_nodes(&[]).await else { return };
+    let seconds = u32::from_str_radix(&site.group[1..8], 16).expect("hex") % 1_000_000 + 300_000_000;
+    let script = script(
+        &site,
+        "first.sh",
+        &format!(
+            "
+if [ $AZ_BATCHAI_TASK_INDEX = 1 ]; then
+    until [ -e $AZ_BATCHAI_SHARED_JOB_TEMP/up ]; do sleep 0.02; done
+    echo $EPOCHREALTIME > $AZ_BATCHAI_MOUNT_ROOT/shared/failed-{0}.new
+    mv $AZ_BATCHAI_MOUNT_ROOT/shared/failed-{0}.new $AZ_BATCHAI_MOUNT_ROOT/shared/failed-{0}
+    exit 9
+fi
+# Deaf, and with an end of its own that comes later: not the cause.
+trap '' TERM
+setsid sleep {seconds} & touch $AZ_BATCHAI_SHARED_JOB_TEMP/up
+sleep {seconds}; exit 3
+",
+            site.group
+        ),
+    );
+    let settings = json!({ "pythonScriptFilePath": script, "pythonInterpreterPath": "/bin/bash" });
+    submit(&site, "j", "caffe2Settings", settings, json!({})).await;
+    let told = Server::shared().share().join(format!("failed-{}", site.group));
+    let failed: f64 =
+        until("one fails", || async { std::fs::read_to_string(&told).unwrap_or_default() }, |text| text.ends_with('\n'))
+            .await
+            .trim()
+            .parse()
+            .expect("a time");
+    let runs = || async { sleepers(seconds) };
+    until("nothing of it runs", runs, |count| *count == 0).await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let took = now.saturating_sub(Duration::from_secs_f64(failed));
+    eprintln!("the others ended {took:?} after the first");
+    assert!(took < TOGETHER, "{took:?}");
+    let job = site.ended("j").await;
+    assert_eq!(job["executionInfo"]["exitCode"], 9, "{job}");
+}
+
+/// Processes on this host that are a `sleep` of so many seconds.
+fn sleepers(seconds: u32) -> usize {
+    let wanted = format!("sleep\0{seconds}\0");
+    let entries = std::fs::read_dir("/proc").expect("readable").flatten();
+    entries.filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted.as_bytes())).count()
+}
+
+#[tokio::test]
+async fn a_pair_of_nodes_that_do_not_reach_each_other_is_named() {
+    let Some(site) = two_nodes(&["/usr/sbin/sshd", "/usr/sbin/ip"]).await else { return };
+    let listed = site.api.post(&format!("{}/listRemoteLoginInformation", site.cluster_path("c"))).await.expect(200);
+    let ids: Vec<String> = listed.body["value"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|n| n["nodeId"].as_str().expect("named").to_owned())
+        .collect();
+    // The cable of one is pulled.
+    let cut = node_of(&ids[1]);
+    let pulled = std::process::Command::new("nsenter")
+        .args(["-t", &cut.to_string(), "-n", "ip", "link", "set", "eth0", "down"])
+        .status()
+        .expect("nsenter runs");
+    assert!(pulled.success());
+    let over = json!({ "jobPreparation": { "commandLine": "echo prepared" } });
+    submit(&site, "j", "customToolkitSettings", json!({ "commandLine": "echo never" }), over).await;
+    let job = site.ended("j").await;
+    let error = &job["executionInfo"]["errors"][0];
+    assert_eq!(error["code"], "JobNodesUnreachable", "{job}");
+    let message = error["message"].as_str().expect("text");
+    assert!(ids.iter().all(|id| message.contains(id.as_str())), "{message} names {ids:?}");
+    assert!(!everything(&site, "j").await.contains("never"), "nothing of the user's started");
+}
+
+/// The first process of a node, as the host sees it.
+fn node_of(id: &str) -> u32 {
+    let found = Server::shared().node_processes().into_iter().find(|pid| {
+        let spec = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let path = spec.split(|b| *b == 0).nth(2).map(|path| String::from_utf8_lossy(path).into_owned()).unwrap_or_default();
+        std::fs::read_to_string(path).is_ok_and(|text| text.contains(id))
+    });
+    found.unwrap_or_else(|| panic!("{id} is a node of this host"))
+}
+
+#[tokio::test]
+async fn nothing_of_an_old_attempt_reaches_a_new_one() {
+    let Some(site) = two_nodes(&["/usr/sbin/sshd", "/usr/bin/ssh"]).await else { return };
+    let seconds = u32::from_str_radix(&site.group[1..8], 16).expect("hex") % 1_000_000 + 400_000_000;
+    let key = format!("old-key-{}", site.group);
+    let command = format!(
+        "
+share=$AZ_BATCHAI_MOUNT_ROOT/shared; other=${{AZ_BATCH_HOST_LIST#*,}}
+if [ ! -e $share/{key} ]; then
+    (setsid sleep {seconds} &); ssh $other 'setsid sleep {seconds} >/dev/null 2>&1 & true'
+    cp ~batch/.ssh/id_ecdsa $share/{key}
+    sleep {seconds}
+fi
+cp $share/{key} key; chmod 600 key
+ssh -F none -i key -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null $other echo in
+echo refused=$?; ssh $other echo its own key opens"
+    );
+    submit(&site, "j", "customToolkitSettings", json!({ "commandLine": command }), json!({})).await;
+    let told = Server::shared().share().join(&key);
+    until("the first attempt runs", || async { told.exists() && sleepers(seconds) == 3 }, |up| *up).await;
+    let listed = site.api.post(&format!("{}/listRemoteLoginInformation", site.job_path("j"))).await.expect(200);
+    let second = listed.body["value"][1]["nodeId"].as_str().expect("named").to_owned();
+    Server::shared().kill_process(node_of(&second));
+    // The old one is over, on the node that lives too, before the new one begins.
+    until("the new attempt begins", || site.find_stdout("j"), |text| text.contains("refused")).await;
+    assert_eq!(sleepers(seconds), 0, "no process of the old attempt");
+    let job = site.ended("j").await;
+    let written = everything(&site, "j").await;
+    assert_succeeded(&site, "j", &job).await;
+    assert!(written.contains("refused=255") && written.contains("its own key opens"), "{written}");
+    assert!(written.contains("Permission denied (publickey)"), "{written}");
+    std::fs::remove_file(told).expect("there");
 }

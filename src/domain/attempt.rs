@@ -202,3 +202,39 @@ impl Scarce {
         }
     }
 }
+
+/// An attempt as it is shown: what happened, where and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Counts the attempts of the job, from 1.
+    pub number: i32,
+    /// How far it is.
+    pub state: AttemptState,
+    /// Why it ended: a short stable word.
+    pub cause: Option<String>,
+    /// When it was placed.
+    pub created_at: Timestamp,
+    /// When its processes were let go.
+    pub released_at: Option<Timestamp>,
+    /// When nothing of it ran any more.
+    pub ended_at: Option<Timestamp>,
+    /// Its parts, by rank.
+    pub parts: Vec<HistoryPart>,
+}
+
+/// A part of an attempt as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPart {
+    /// The node; `None` for one that was gone before nodes were kept by name.
+    pub node_id: Option<String>,
+    /// Its place in the gang, from 0.
+    pub rank: i32,
+    /// How far it is.
+    pub state: AssignmentState,
+    /// When its processes started, on the node's clock.
+    pub started_at: Option<Timestamp>,
+    /// When it was known how it ends, on the node's clock.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended.
+    pub end: Option<End>,
+}

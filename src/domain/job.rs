@@ -9,6 +9,7 @@ use crate::domain::container::ContainerSettings;
 use crate::domain::mount::MountVolumes;
 use crate::domain::older::Older;
 use crate::domain::resource::{EntityError, Live, NameValue, Resource};
+use crate::domain::retry::{Retried, RetryRule};
 use crate::domain::secret::SecretVariable;
 use crate::id::{Kind, MachineUid};
 
@@ -77,6 +78,9 @@ pub struct JobSpec {
     pub secrets: Option<Vec<SecretVariable>>,
     /// Longest time that it may run. Unit: whole seconds.
     pub max_wall_clock_s: u64,
+    /// What of its failures is tried again. Only our own version knows of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retries: Vec<RetryRule>,
     /// What only older versions of the contract know of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub older: Option<Older>,
@@ -199,6 +203,9 @@ pub struct JobStatus {
     /// Nodes that took an attempt of it with them, one entry an attempt: bounds the retries, and the job avoids them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<MachineUid>,
+    /// What its own rules gave it.
+    #[serde(default, skip_serializing_if = "Retried::is_none")]
+    pub retried: Retried,
 }
 
 fn queued() -> Phase {
@@ -216,6 +223,7 @@ impl JobStatus {
             exit_code: None,
             errors: Vec::new(),
             lost: Vec::new(),
+            retried: Retried::default(),
         }
     }
 }

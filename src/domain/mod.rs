@@ -24,6 +24,7 @@ pub mod process;
 pub mod quota;
 pub mod report;
 pub mod resource;
+pub mod retry;
 pub mod role;
 pub mod scope;
 pub mod secret;

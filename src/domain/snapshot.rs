@@ -10,6 +10,7 @@ use crate::domain::job::{JobStatus, Phase};
 use crate::domain::machine::{Machine, MachineSpec};
 use crate::domain::operation::Verb;
 use crate::domain::resource::EntityError;
+use crate::domain::retry::RetryRule;
 use crate::id::{AttemptUid, Kind, MachineUid, ResourceUid};
 
 /// Rows as of one moment: everything that is not quiet.
@@ -86,6 +87,8 @@ pub struct JobRow {
     pub leaders: u32,
     /// Longest time that it may run. Unit: whole seconds.
     pub max_wall_clock_s: u64,
+    /// What of its failures is tried again.
+    pub retries: Vec<RetryRule>,
     /// What was recorded.
     pub status: JobStatus,
     /// Attempts made so far.

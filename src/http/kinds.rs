@@ -22,6 +22,7 @@ use crate::service::{NewCluster, NewFileServer, NewJob, Put};
 use crate::wire::platform::{GroupParameters, GroupPatch, decode_group, decode_group_patch};
 use crate::wire::v2018_05_01::workspace::WorkspaceCreateParameters;
 use crate::wire::v2018_05_01::{Encode, cluster, file_server, job, workspace};
+use crate::wire::v2026_11_01_preview::retries;
 
 /// What a PUT that made something answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,10 +196,12 @@ impl Write for Job {
     const MADE: Made = Made::Accepted;
 
     async fn decode(call: &mut Call) -> Result<NewJob, Error> {
-        let decoded = job::decode_create(&call.document().await?)?;
+        let document = call.document().await?;
+        let decoded = job::decode_create(&document)?;
+        let retries = if call.contract.is_frozen() { Vec::new() } else { retries::decode(&document)? };
         check_cluster(call, &decoded.spec.cluster).await?;
         check_servers(call, decoded.spec.mount_volumes.as_ref()).await?;
-        let spec = JobSpec { older: call.older.take(), ..decoded.spec };
+        let spec = JobSpec { older: call.older.take(), retries, ..decoded.spec };
         Ok(NewJob { spec, secrets: decoded.secrets })
     }
 

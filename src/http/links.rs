@@ -250,6 +250,7 @@ mod tests {
                 environment: None,
                 secrets: None,
                 max_wall_clock_s: 1,
+                retries: vec![],
                 older: None,
             },
             status: JobStatus::queued(NOW),

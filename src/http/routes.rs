@@ -214,6 +214,7 @@ pub(crate) static ROUTES: &[Route] = &[
     own("{WS}/clusters/{clusterName}/events", CLUSTER, "Events_FollowCluster", |c| Box::pin(events::follow(c))),
     own("{EXP}/events", EXP, "Events_FollowExperiment", |c| Box::pin(events::follow(c))),
     own("{EXP}/jobs/{jobName}/events", JOB, "Events_FollowJob", |c| Box::pin(events::follow(c))),
+    since(OWN, "{EXP}/jobs/{jobName}/attempts", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_ListAttempts", |c| Box::pin(actions::attempts::list(c))),
 
     // Microsoft.Resources, any version
     route(GET, "/tenants", TENANT, "", "Tenants_List", |c| Box::pin(platform::subscriptions::tenants(c))),

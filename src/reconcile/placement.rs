@@ -1,13 +1,15 @@
 //! Which nodes run which job: priority, then age; gang or nothing; one job a node.
 //!
 //! Strict order within a cluster: a job that waits for more nodes than are free holds up all behind it, so that a large one is
-//! never starved by small ones. Nodes are used by ordinal; nodes that took an attempt of the same job with them come last.
+//! never starved by small ones; one that waits for the time of its next attempt holds up none. Nodes are used by ordinal; nodes that
+//! took an attempt of the same job with them, or that its rules avoid, come last.
 
 use std::collections::BTreeSet;
 
 use crate::domain::attempt::{Assignment, AssignmentState, Attempt, AttemptState};
 use crate::domain::job::{JobStatus, Phase};
 use crate::domain::machine::{Machine, MachineState};
+use crate::domain::retry::Retried;
 use crate::domain::snapshot::{Change, ClusterRow, JobRow};
 use crate::id::{AttemptUid, MachineUid};
 use crate::reconcile::draft::Draft;
@@ -40,6 +42,12 @@ pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_
         if draft.settled_jobs.contains(&job.uid) || world.has_attempt(job.uid) || world.is_aside(job.uid) {
             continue;
         }
+        // One that waits for its time holds up nobody.
+        if let Some(until) = job.status.retried.not_before.filter(|until| *until > world.now) {
+            draft.look_again(until);
+            draft.reason(Reason::BacksOff { job: job.uid, until });
+            continue;
+        }
         let needed = usize::try_from(job.node_count.max(1)).unwrap_or(usize::MAX);
         if free.len() < needed {
             let target = cluster.status.auto.map_or_else(|| cluster.spec.scale.first_target(), |auto| auto.target);
@@ -68,10 +76,11 @@ fn is_free(world: &World<'_>, machine: &Machine, draft: &Draft) -> bool {
 
 fn take(free: &mut BTreeSet<NodeScore>, job: &JobRow, needed: usize) -> Vec<MachineUid> {
     let mut scores: Vec<NodeScore>;
-    if job.status.lost.is_empty() {
+    let avoided = |node: &MachineUid| job.status.lost.contains(node) || job.status.retried.avoided.contains(node);
+    if job.status.lost.is_empty() && job.status.retried.avoided.is_empty() {
         scores = free.iter().copied().take(needed).collect();
     } else {
-        scores = free.iter().map(|node| NodeScore { avoided: job.status.lost.contains(&node.uid), ..*node }).collect();
+        scores = free.iter().map(|node| NodeScore { avoided: avoided(&node.uid), ..*node }).collect();
         scores.sort_unstable();
         scores.truncate(needed);
         // Ranks go by ordinal whatever was avoided.
@@ -122,6 +131,7 @@ fn place_on(world: &World<'_>, job: &JobRow, nodes: &[MachineUid], mint: &mut Mi
             exit_code: None,
             errors: Vec::new(),
             lost: job.status.lost.clone(),
+            retried: Retried { not_before: None, ..job.status.retried.clone() },
         },
     }
 }

@@ -120,6 +120,13 @@ pub enum Reason {
         /// The machine.
         machine: MachineUid,
     },
+    /// A job waits for the time of the next attempt that its rules give it.
+    BacksOff {
+        /// The job.
+        job: ResourceUid,
+        /// When that is.
+        until: Timestamp,
+    },
     /// An attempt waits until all its nodes are ready.
     GangPreparing {
         /// The attempt.
@@ -159,6 +166,7 @@ impl fmt::Display for Reason {
             Reason::SizeUnknown { cluster, size } => {
                 write!(f, "cluster {cluster} is of size {size}, which the driver does not offer")
             }
+            Reason::BacksOff { job, until } => write!(f, "job {job} failed and is tried again, not before {until}"),
             Reason::LeavesAfterJob { machine } => write!(f, "machine {machine} leaves once its job ends"),
             Reason::GangPreparing { attempt, ready, of } => {
                 write!(f, "attempt {attempt} starts once all nodes are ready: {ready} of {of} are")

@@ -99,6 +99,10 @@ impl Service {
         if let (Some(mounts), Some(stored)) = (spec.mount_volumes.as_mut(), &found.spec.mount_volumes) {
             name_alike(mounts, stored);
         }
+        // A request that says nothing of them, as those of older contracts, asks for what there is.
+        if spec.retries.is_empty() {
+            spec.retries.clone_from(&found.spec.retries);
+        }
         let same_cluster = found.spec.cluster.eq_ignore_ascii_case(&spec.cluster);
         if !same_cluster || found.spec != (JobSpec { cluster: found.spec.cluster.clone(), ..spec }) {
             return Err(Error::new(
@@ -199,5 +203,6 @@ fn terminated(at: crate::clock::Timestamp) -> JobStatus {
         exit_code: None,
         errors: vec![EntityError::new("JobTerminated", "The specified job has been terminated by the user")],
         lost: Vec::new(),
+        retried: Default::default(),
     }
 }

@@ -1,6 +1,7 @@
 //! Reading resources: one of them, or a page of them.
 
 use super::{ListScope, Page, PageRequest, RemoteLogin, Service};
+use crate::domain::attempt::History;
 use crate::domain::cluster::Cluster;
 use crate::domain::job::Job;
 use crate::domain::resource::{Envelope, Resource};
@@ -10,6 +11,9 @@ use crate::store::resource::{self, Children};
 
 /// The port of a node's ssh server, where it is reached at the node's own address.
 const SSH_PORT: u16 = 22;
+
+/// Most attempts that are shown of a job. More than any rules give that are of use.
+const MAX_ATTEMPTS: u32 = 100;
 
 impl Service {
     /// A resource as it is stored now.
@@ -68,6 +72,15 @@ impl Service {
     pub async fn cluster_logins(&self, id: &ResourceId) -> Result<Vec<RemoteLogin>, Error> {
         let cluster = self.get::<Cluster>(id).await?;
         Ok(logins(resource::cluster_logins(self.pool(), cluster.uid).await?))
+    }
+
+    /// What became of a job's latest attempts, the latest first.
+    ///
+    /// # Errors
+    /// As of [`get`](Self::get).
+    pub async fn attempts(&self, id: &ResourceId) -> Result<Vec<History>, Error> {
+        let job = self.get::<Job>(id).await?;
+        Ok(resource::attempts(self.pool(), job.uid, MAX_ATTEMPTS).await?)
     }
 
     /// How to reach the nodes of a job's latest attempt that still exist, by rank.

@@ -209,6 +209,8 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
                 select uid
                 from resource
                 where cluster_uid = cluster.uid and phase = 'queued'
+                    -- Those that wait for their time take no place from others; the next tick sees when it has come.
+                    and coalesce((status #>> '{retried,not_before}')::timestamptz, '-infinity') <= clock_timestamp() + interval '10 s'
                 order by rank desc, created_at, uid
                 limit case
                     when cluster.provisioning = 'deleting' or cluster.spec #> '{scale,auto}' is not null then $1
@@ -226,7 +228,7 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
             )
         )
         select r.uid, r.path, r.cluster_uid, r.rank as "rank!", r.created_at, r.node_count as "node_count!",
-            r.spec -> 'max_wall_clock_s' as "max_wall_clock_s: Document",
+            r.spec -> 'max_wall_clock_s' as "max_wall_clock_s: Document", r.spec -> 'retries' as "retries: Document",
             case when r.node_count > 1 then r.spec -> 'framework' end as "framework: Document", r.status as "status: Document", r.phase as "phase!",
             r.attempts, r.provisioning, r.revision
         from picked
@@ -258,6 +260,7 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
                 node_count,
                 leaders: framework.map_or(1, |framework| framework.leaders(node_count)),
                 max_wall_clock_s: wall_clock()?,
+                retries: row.retries.as_ref().map(|doc| doc.read("job's rules")).transpose()?.unwrap_or_default(),
                 status,
                 attempts: row.attempts,
                 deleting: row.provisioning == "deleting",

@@ -119,6 +119,39 @@ impl<'v> Fields<'v> {
         known
     }
 
+    /// A list of at most `most` whole numbers within `range`.
+    pub fn numbers(&self, name: &str, range: RangeInclusive<i32>, most: usize, found: &mut Violations) -> Option<Vec<i32>> {
+        let value = self.get(name)?;
+        let Value::Array(entries) = value else {
+            self.mistyped(name, "a list of whole numbers", value, found);
+            return None;
+        };
+        let number = |entry: &Value| entry.as_i64().and_then(|n| i32::try_from(n).ok()).filter(|n| range.contains(n));
+        let numbers: Option<Vec<i32>> = entries.iter().map(number).collect();
+        if numbers.is_none() || entries.len() > most {
+            let (path, low, high) = (self.path_of(name), range.start(), range.end());
+            found.invalid(
+                &path,
+                format!("The property '{path}' must be a list of at most {most} whole numbers from {low} to {high}."),
+            );
+            return None;
+        }
+        numbers
+    }
+
+    /// A list of words of a set, read without regard to case.
+    pub fn words<T: Copy>(&self, name: &str, words: &[(&str, T)], found: &mut Violations) -> Option<Vec<T>> {
+        let texts = self.list_of_texts(name, SHORT_TEXT, found)?;
+        let known = |text: &&str| words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, value)| *value);
+        let read: Option<Vec<T>> = texts.iter().map(known).collect();
+        if read.is_none() {
+            let path = self.path_of(name);
+            let list: Vec<String> = words.iter().map(|(word, _)| format!("'{word}'")).collect();
+            found.invalid(&path, format!("The entries of the property '{path}' must be of {}.", list.join(", ")));
+        }
+        read
+    }
+
     /// True or false.
     pub fn flag(&self, name: &str, found: &mut Violations) -> Option<bool> {
         match self.get(name)? {

@@ -63,7 +63,7 @@ fn search(from: u64, count: u64, canary: Option<Canary>) -> (BTreeMap<&'static s
 }
 
 /// Rare events that must happen in one of a hundred seeds, or the search proves little.
-const SOMETIMES: [&str; 19] = [
+const SOMETIMES: [&str; 20] = [
     "a commit was fenced",
     "a commit was stale",
     "a commit's outcome was unknown",
@@ -72,6 +72,7 @@ const SOMETIMES: [&str; 19] = [
     "a job ran for too long",
     "a job ran out of retries",
     "a job was requeued by a resize",
+    "a job was tried again by its own rules",
     "a machine was not made",
     "a node died while its part was to stop",
     "a node was unusable",

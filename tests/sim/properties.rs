@@ -130,6 +130,7 @@ impl Bench {
             created_at: now,
             node_count: self.rng.between(1, 3) as u32,
             max_wall_clock_s: 600,
+            retries: vec![],
             status: JobStatus::queued(now),
             attempts: 0,
             deleting: false,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use batchyard::domain::cluster::Deallocation;
 use batchyard::domain::job::JobStatus;
+use batchyard::domain::retry::{Category, RetryRule};
 use batchyard::domain::snapshot::JobRow;
 use batchyard::id::{Kind, ResourceUid};
 use batchyard::wake::Topic;
@@ -108,6 +109,17 @@ fn act(
     }
 }
 
+/// What of a job's failures is tried again: of most nothing.
+fn rules(world: &World) -> Vec<RetryRule> {
+    if !world.shared.chance(400) {
+        return Vec::new();
+    }
+    let backoff_s = world.shared.below(3);
+    let codes = RetryRule { exit_codes: (1..=255).collect(), limit: 2, backoff_s, avoid_nodes: true, ..RetryRule::default() };
+    let time = RetryRule { categories: vec![Category::Time, Category::NodeLost], limit: 1, ..RetryRule::default() };
+    vec![codes, time]
+}
+
 fn submit(world: &World, experiments: &[ResourceUid], clusters: &[ResourceUid], jobs: &mut Vec<ResourceUid>) {
     let (Some(cluster), Some(experiment)) = (pick(world, clusters), pick(world, experiments)) else { return };
     let uid = new_uid(world);
@@ -121,6 +133,7 @@ fn submit(world: &World, experiments: &[ResourceUid], clusters: &[ResourceUid], 
         created_at: world.now(),
         node_count,
         max_wall_clock_s: if world.shared.chance(150) { 3 } else { 600 },
+        retries: rules(world),
         status: JobStatus::queued(world.now()),
         attempts: 0,
         deleting: false,

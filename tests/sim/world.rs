@@ -111,6 +111,8 @@ pub(crate) struct State {
     pub(crate) unseen_of_call: BTreeMap<Host, BTreeSet<String>>,
     /// Final statuses: exit code and codes of errors.
     finals: BTreeMap<ResourceUid, (Phase, Option<i32>)>,
+    /// Attempts that the rule about exit codes gave each job.
+    retried: BTreeMap<ResourceUid, u32>,
     pub(crate) violation: Option<String>,
     pub(crate) sometimes: BTreeMap<&'static str, u64>,
     hash: u64,
@@ -287,6 +289,16 @@ impl World {
         if status.errors.iter().any(|error| error.code == "JobFailed") && (truth != status.exit_code || truth == Some(0)) {
             return Some("S16: a job fails otherwise than its command did");
         }
+        let by_code = status.retried.used.first().copied().unwrap_or(0);
+        let before = state.retried.insert(job, by_code).unwrap_or(0);
+        if by_code > before && truth == Some(0) {
+            return Some("S3: a job whose command did well is tried again");
+        }
+        let rules = model.jobs.get(&job).map(|job| job.row.retries.clone()).unwrap_or_default();
+        let is_over = |(place, used): (usize, &u32)| rules.get(place).is_none_or(|rule| *used > rule.limit);
+        if model.jobs.contains_key(&job) && status.retried.used.iter().enumerate().any(is_over) {
+            return Some("S16: a job is tried again more often than its rules say");
+        }
         if status.phase == Phase::Queued && status.lost.last().is_some_and(|machine| !state.blamed.contains(machine)) {
             return Some("S16: the platform is blamed for what it did not do");
         }
@@ -308,6 +320,11 @@ impl World {
                 "cluster_deleted" => self.sometimes("a running job's cluster was deleted"),
                 _ => {}
             },
+            Change::JobStatus { status, .. }
+                if status.phase == Phase::Queued && status.retried.used.iter().any(|used| *used > 0) =>
+            {
+                self.sometimes("a job was tried again by its own rules");
+            }
             Change::JobStatus { status, .. } if status.errors.iter().any(|error| error.code == "JobNodesLost") => {
                 self.sometimes("a job ran out of retries");
             }

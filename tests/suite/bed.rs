@@ -133,6 +133,7 @@ impl Bed {
                 environment: None,
                 secrets: Some(vec!["TOKEN".into()]),
                 max_wall_clock_s: 3600,
+                retries: vec![],
                 older: None,
             },
             secrets: BTreeMap::from([("secrets.TOKEN".to_owned(), SecretText("canary-value".into()))]),

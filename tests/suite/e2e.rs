@@ -8,6 +8,8 @@ mod cluster;
 mod job;
 #[path = "e2e/output.rs"]
 mod output;
+#[path = "e2e/retry.rs"]
+mod retry;
 #[path = "e2e/setup.rs"]
 mod setup;
 #[path = "e2e/unmet.rs"]

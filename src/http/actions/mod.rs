@@ -1,5 +1,6 @@
 //! What is done to a resource beyond the verbs: one file an action.
 
+pub(crate) mod attempts;
 pub(crate) mod files;
 pub(crate) mod login;
 pub(crate) mod terminate;

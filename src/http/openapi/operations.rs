@@ -147,6 +147,7 @@ fn own(operation: &str) -> Operation {
         "Events_FollowCluster" => events("Follows the changes of a cluster."),
         "Events_FollowExperiment" => events("Follows the changes of an experiment and its jobs."),
         "Events_FollowJob" => events("Follows the changes of a job."),
+        "Jobs_ListAttempts" => answers("Lists the latest attempts of a job, the latest first.", "JobAttemptListResult"),
         "Operations_GetStatus" => waiting(answers("Tells how far an operation is.", "OperationStatus")),
         "Operations_GetResult" => waiting(published("Operations_GetStatus")),
         "Clusters_Get" | "Jobs_Get" => waiting(published(operation)),

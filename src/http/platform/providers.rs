@@ -174,8 +174,8 @@ mod tests {
         let own: Vec<String> = operations_list::own().iter().map(|operation| operation.name().to_owned()).collect();
         for route in ROUTES.iter().filter(|route| route.action.starts_with("Microsoft.BatchAI/")) {
             let is_published = route.versions.iter().any(|version| version.is_frozen());
-            let list = if is_published { &names } else { &own };
-            assert!(list.iter().any(|name| name == route.action), "{} is not listed", route.action);
+            let more = if is_published { [].as_slice() } else { own.as_slice() };
+            assert!(names.iter().chain(more).any(|name| name == route.action), "{} is not listed", route.action);
         }
     }
 }

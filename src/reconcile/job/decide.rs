@@ -147,6 +147,11 @@ fn settle(world: &World<'_>, job: &JobRow, outcome: Outcome, changes: &mut Vec<C
             status.lost.extend(lost);
             status
         }
+        Next::Again { again, nodes } => {
+            let mut status = JobStatus { phase: Phase::Queued, phase_changed_at: now, ..job.status.clone() };
+            status.retried.count(&again, &nodes, now);
+            status
+        }
     };
     let is_final = status.phase.is_final();
     changes.push(Change::JobStatus { uid: job.uid, revision: job.revision, status, why: outcome.cause.to_owned() });
@@ -166,5 +171,6 @@ fn ended(job: &JobRow, phase: Phase, now: Timestamp, exit_code: Option<i32>, err
         exit_code,
         errors,
         lost: job.status.lost.clone(),
+        retried: job.status.retried.clone(),
     }
 }

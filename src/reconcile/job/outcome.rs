@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::domain::attempt::{End, Scarce, Stop};
 use crate::domain::job::Phase;
 use crate::domain::resource::EntityError;
+use crate::domain::retry::{self, Again, Category, Cause};
 use crate::domain::snapshot::JobRow;
 use crate::id::MachineUid;
 
@@ -36,6 +37,13 @@ pub(super) enum Next {
     Queued {
         /// The node, where it was the platform's fault.
         lost: Option<MachineUid>,
+    },
+    /// It failed, and a rule of its own gives it another attempt.
+    Again {
+        /// Which, and when.
+        again: Again,
+        /// Nodes that it failed on.
+        nodes: Vec<MachineUid>,
     },
     /// It is being deleted: its status stays.
     Removed,
@@ -70,7 +78,34 @@ fn has_succeeded(job: &JobRow, ended: &[Part<'_>]) -> bool {
 }
 
 /// What it means that all parts ended. `parts` are sorted by rank. `retries` bounds the attempts that the platform may lose.
+///
+/// What failed by itself is tried again where a rule of the job says so; what a user ended, or the platform, never counts for that.
 pub(super) fn outcome(job: &JobRow, stop: Option<Stop>, parts: &[Part<'_>], retries: usize) -> Outcome {
+    let outcome = without_rules(job, stop, parts, retries);
+    let Some(again) = find_cause(&outcome).and_then(|cause| retry::decide(&job.retries, &job.status.retried.used, cause)) else {
+        return outcome;
+    };
+    let failed_there = |part: &&Part<'_>| !part.ended_well() && *part.end != End::Stopped;
+    let nodes = parts.iter().filter(failed_there).map(|part| part.machine).collect();
+    Outcome { cause: outcome.cause, next: Next::Again { again, nodes } }
+}
+
+/// Why an attempt failed, in the terms of rules; `None` where no rule is about it.
+fn find_cause(outcome: &Outcome) -> Option<Cause> {
+    let Next::Failed { exit_code, error } = &outcome.next else { return None };
+    let category = match outcome.cause {
+        "exited" | "preparation_failed" => None,
+        "out_of_memory" => Some(Category::OutOfMemory),
+        "out_of_disk" => Some(Category::OutOfDisk),
+        "timeout" => Some(Category::Time),
+        "node_lost" => Some(Category::NodeLost),
+        "setup_failed" => Some(Category::of_error(&error.code)?),
+        _ => return None,
+    };
+    Some(Cause { exit_code: *exit_code, category })
+}
+
+fn without_rules(job: &JobRow, stop: Option<Stop>, parts: &[Part<'_>], retries: usize) -> Outcome {
     if job.deleting {
         return Outcome { cause: "deleted", next: Next::Removed };
     }

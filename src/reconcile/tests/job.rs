@@ -1,5 +1,7 @@
 use super::*;
 use crate::domain::attempt::AssignmentState::{Assigned, Ready, Running};
+use crate::domain::attempt::Scarce;
+use crate::domain::retry::{Category, RetryRule};
 
 fn lost() -> Part {
     over(End::Lost { why: "the supervisor is gone".into() })
@@ -187,4 +189,115 @@ fn the_bad_end_that_came_first_is_what_the_job_shows() {
     };
     assert_eq!(decides(1, 2), ["end: exited", "job 1 Failed 9 JobFailed"]);
     assert_eq!(decides(2, 1), ["end: exited", "job 1 Failed 1 JobFailed"]);
+}
+
+fn codes(codes: &[i32], limit: u32) -> RetryRule {
+    RetryRule { exit_codes: codes.to_vec(), limit, ..RetryRule::default() }
+}
+
+fn causes(categories: &[Category], limit: u32) -> RetryRule {
+    RetryRule { categories: categories.to_vec(), limit, ..RetryRule::default() }
+}
+
+/// What an attempt that ended comes to for a job with rules.
+fn ends_with(rules: &[RetryRule], parts: &[Part]) -> Vec<String> {
+    cluster(u32::try_from(parts.len()).expect("few")).running(parts, |_, job| job.retries = rules.to_vec()).decides()
+}
+
+/// The same for one that was told to stop, and did.
+fn stopping(stop: Stop, rules: &[RetryRule]) -> Vec<String> {
+    let edit = |attempt: &mut Attempt, job: &mut JobRow| {
+        attempt.stop = Some(stop);
+        job.retries = rules.to_vec();
+    };
+    cluster(1).running(&[stopped()], edit).decides()
+}
+
+#[test]
+fn what_a_rule_is_about_is_tried_again() {
+    let memory = || over(End::OutOf { what: Scarce::Memory, code: 137 });
+    let mount = || over(End::SetupFailed { error: EntityError::new("AZFMountError", "Unable to mount Azure File") });
+    let pull = || over(End::SetupFailed { error: EntityError::new("FailedPullingImage", "no") });
+    assert_eq!(ends_with(&[codes(&[3], 1)], &[exited(3)]), ["end: exited", "job 1 Queued"]);
+    assert_eq!(ends_with(&[codes(&[4], 1)], &[exited(3)]), ["end: exited", "job 1 Failed 3 JobFailed"]);
+    assert_eq!(ends_with(&[codes(&[3], 1)], &[exited(0)]), ["end: exited", "job 1 Succeeded 0"]);
+    assert_eq!(ends_with(&[causes(&[Category::OutOfMemory], 1)], &[memory()]), ["end: out_of_memory", "job 1 Queued"]);
+    assert_eq!(
+        ends_with(&[causes(&[Category::OutOfDisk], 1)], &[memory()]),
+        ["end: out_of_memory", "job 1 Failed 137 JobOutOfMemory"]
+    );
+    assert_eq!(ends_with(&[causes(&[Category::Mount], 1)], &[mount()]), ["end: setup_failed", "job 1 Queued"]);
+    assert_eq!(ends_with(&[causes(&[Category::Pull], 1)], &[mount()]), ["end: setup_failed", "job 1 Failed AZFMountError"]);
+    assert_eq!(ends_with(&[causes(&[Category::Pull], 1)], &[pull()]), ["end: setup_failed", "job 1 Queued"]);
+    let preparation = over(End::PreparationFailed { code: 100 });
+    assert_eq!(ends_with(&[codes(&[100], 1)], &[preparation]), ["end: preparation_failed", "job 1 Queued"]);
+    let time = [causes(&[Category::Time], 1)];
+    assert_eq!(stopping(Stop::Timeout, &time), ["end: timeout", "job 1 Queued"]);
+}
+
+#[test]
+fn what_the_platform_took_eats_no_retry_and_what_users_ended_gets_none() {
+    let all = [codes(&(1..=255).collect::<Vec<_>>(), 9), causes(&[Category::NodeLost, Category::Time], 9)];
+    let scene = cluster(1).running(&[lost()], |_, job| job.retries = all.to_vec());
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan), ["end: node_lost", "job 1 Queued"]);
+    let Some(Change::JobStatus { status, .. }) = plan.changes().pop() else { panic!("a status") };
+    assert!(status.retried.is_none() && status.lost.len() == 1, "{status:?}");
+    for stop in [Stop::Terminate, Stop::NodeRemoved, Stop::ClusterDeleted] {
+        let decided = stopping(stop, &all);
+        assert!(decided.iter().any(|line| line.starts_with("job 1 Failed")), "{stop:?}: {decided:?}");
+    }
+    // Beyond what the platform makes up for, a rule may.
+    let tried = |_: &mut Attempt, job: &mut JobRow| {
+        job.status.lost = vec![MachineUid(Uuid::nil()); 3];
+        job.retries = all.to_vec();
+    };
+    assert_eq!(cluster(1).running(&[lost()], tried).decides(), ["end: node_lost", "job 1 Queued"]);
+}
+
+#[test]
+fn rules_are_used_up_pause_and_avoid_nodes() {
+    let rule = RetryRule { backoff_s: 10, avoid_nodes: true, ..codes(&[3], 2) };
+    let mut used = vec![];
+    for wanted in [Some(10), Some(20), None] {
+        let scene = cluster(1).running(&[exited(3)], |_, job| {
+            job.retries = vec![rule.clone()];
+            job.status.retried.used = used.clone();
+        });
+        let plan = scene.plan();
+        let Some(Change::JobStatus { status, .. }) = plan.changes().pop() else { panic!("a status") };
+        match wanted {
+            Some(pause) => {
+                assert_eq!(status.phase, Phase::Queued);
+                assert_eq!(status.retried.not_before, Some(NOW + Duration::from_secs(pause)));
+                assert_eq!(status.retried.avoided, [scene.snapshot.machines[0].uid]);
+                used = status.retried.used.clone();
+            }
+            None => assert_eq!((status.phase, status.exit_code), (Phase::Failed, Some(3))),
+        }
+    }
+    assert_eq!(used, [2]);
+}
+
+#[test]
+fn a_job_that_waits_for_its_time_holds_up_nobody_and_comes_last_to_nodes_it_failed_on() {
+    let until = NOW + Duration::from_secs(5);
+    let waits = |job: &mut JobRow| job.status.retried.not_before = Some(until);
+    let scene = cluster(1).idle(1).queued(1, waits).queued(1, |_| {});
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan), ["place 2 on 1 Released"]);
+    assert!(plan.look_again.is_some_and(|at| at <= until));
+    let ready = |job: &mut JobRow| job.status.retried.not_before = Some(ago(0));
+    assert_eq!(cluster(1).idle(1).queued(1, ready).decides(), ["place 1 on 1 Released"]);
+
+    let scene = cluster(2).idle(2);
+    let first = scene.snapshot.machines[0].uid;
+    assert_eq!(scene.queued(1, |job| job.status.retried.avoided = vec![first]).decides(), ["place 1 on 2 Released"]);
+    let scene = cluster(1).idle(1);
+    let only = scene.snapshot.machines[0].uid;
+    assert_eq!(
+        scene.queued(1, |job| job.status.retried.avoided = vec![only]).decides(),
+        ["place 1 on 1 Released"],
+        "the only one"
+    );
 }

@@ -196,6 +196,7 @@ impl Scene {
             created_at: ago(50),
             node_count: nodes,
             max_wall_clock_s: 600,
+            retries: vec![],
             status: JobStatus::queued(ago(50)),
             attempts: 0,
             deleting: false,

@@ -58,10 +58,11 @@ pub(super) async fn place(connection: &mut PgConnection, changes: &[&Change]) ->
             returning uid, job_uid, number, created_at
         ),
         assigned as (
-            insert into assignment (attempt_uid, machine_uid, rank, state)
-            select part.attempt_uid, part.machine_uid, part.rank, 'assigned'
+            insert into assignment (attempt_uid, machine_uid, rank, state, node_id)
+            select part.attempt_uid, part.machine_uid, part.rank, 'assigned', m.node_id
             from part
             join made on made.uid = part.attempt_uid
+            left join machine m on m.uid = part.machine_uid
         ),
         taken as (
             update machine m

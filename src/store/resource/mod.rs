@@ -4,6 +4,7 @@ mod change;
 mod create;
 mod delete;
 mod flat;
+mod history;
 mod read;
 mod row;
 mod server;
@@ -13,6 +14,7 @@ pub(crate) use change::{Change, GroupChange, Patched, Terminated, change, termin
 pub(crate) use create::{Created, New, SealedSecret, create, create_limited};
 pub(crate) use delete::{Marked, mark};
 pub(crate) use flat::{active_jobs, find_flat, list_flat};
+pub(crate) use history::attempts;
 pub(crate) use read::{Children, Login, cluster_logins, find, find_by_uid, job_logins, known, last_attempt, list};
 pub(crate) use server::{KnownServer, servers, users};
 pub(crate) use submit::{Submission, Submitted, submit};

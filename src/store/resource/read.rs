@@ -267,7 +267,7 @@ pub(crate) async fn cluster_logins(pool: &PgPool, cluster: ResourceUid) -> Resul
         r#"
         select node_id, coalesce(login_address, address) as "address!", login_port
         from machine
-        where cluster_uid = $1 and state not in ('asked', 'gone') and address is not null and login_port is distinct from 0
+        where cluster_uid = $1 and state not in ('asked', 'gone') and address is not null
         order by ordinal
         "#,
         cluster.0,
@@ -285,7 +285,7 @@ pub(crate) async fn job_logins(pool: &PgPool, job: ResourceUid) -> Result<Vec<Lo
         from assignment s
         join machine m on m.uid = s.machine_uid
         where s.attempt_uid = (select uid from attempt where job_uid = $1 order by number desc limit 1)
-            and m.state not in ('asked', 'gone') and m.address is not null and m.login_port is distinct from 0
+            and m.state not in ('asked', 'gone') and m.address is not null
         order by s.rank
         "#,
         job.0,

@@ -23,6 +23,7 @@ use crate::wire::v2018_05_01::mounts::{MountVolumesBody, decode_mounts};
 use crate::wire::v2018_05_01::paths::leaves_its_folder;
 use crate::wire::v2018_05_01::variables::{SecretVariableBody, decode_environment, decode_secrets};
 use crate::wire::v2018_05_01::{Encode, word_of};
+use crate::wire::v2026_11_01_preview::retries;
 use crate::wire::{Decoded, Secrets};
 
 const PRIORITIES: [(&str, Priority); 3] = [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)];
@@ -76,6 +77,7 @@ pub fn decode_spec(fields: &Fields<'_>, secrets: &mut Secrets, found: &mut Viola
         environment,
         secrets: names,
         max_wall_clock_s: max_wall_clock_s?,
+        retries: Vec::new(),
         older: None,
     })
 }
@@ -291,6 +293,10 @@ impl Encode for Job {
 
     fn older(spec: &JobSpec) -> Option<&Older> {
         spec.older.as_ref()
+    }
+
+    fn own(spec: &JobSpec) -> Vec<(&'static str, Value)> {
+        if spec.retries.is_empty() { Vec::new() } else { vec![("retries", retries::encode(&spec.retries))] }
     }
 
     fn encode(stored: &Envelope<Job>) -> JobBody<'_> {

@@ -41,6 +41,12 @@ pub trait Encode: Resource + Sized {
         None
     }
 
+    /// Properties that our own version alone shows.
+    fn own(spec: &Self::Spec) -> Vec<(&'static str, serde_json::Value)> {
+        let _ = spec;
+        Vec::new()
+    }
+
     /// The document of a stored resource.
     fn encode(stored: &Envelope<Self>) -> Self::Body<'_>;
 }

@@ -174,6 +174,7 @@ pub(crate) fn job() -> Envelope<Job> {
         environment: Some(vec![pair("MODE", "fast")]),
         secrets: Some(vec!["API_KEY".into(), SecretVariable::Vault { name: "KEY".into(), reference: vault() }]),
         max_wall_clock_s: 604_800,
+        retries: vec![],
         older: None,
     };
     let status = JobStatus {

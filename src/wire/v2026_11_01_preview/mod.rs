@@ -3,8 +3,10 @@
 //! Only what differs is here. States begin with a capital letter, every resource tells who made and changed it (`systemData`),
 //! operations are documents with a path for an id, and changes can be followed.
 
+pub mod attempts;
 pub mod events;
 pub mod operation;
+pub mod retries;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,6 +15,7 @@ use crate::domain::event::Authors;
 use crate::domain::resource::{Envelope, Resource};
 use crate::error::Error;
 use crate::wire::times::moment;
+use crate::wire::v2018_05_01::Encode;
 
 /// Members of `properties` that hold a state.
 const STATES: [&str; 3] = ["provisioningState", "allocationState", "executionState"];
@@ -21,12 +24,15 @@ const STATES: [&str; 3] = ["provisioningState", "allocationState", "executionSta
 ///
 /// # Errors
 /// `InternalServerError` where that one cannot be written.
-pub fn resource<K: Resource>(body: impl Serialize, stored: &Envelope<K>, authors: &Authors) -> Result<Value, Error> {
+pub fn resource<K: Encode>(body: impl Serialize, stored: &Envelope<K>, authors: &Authors) -> Result<Value, Error> {
     let mut document = serde_json::to_value(body).map_err(Error::internal)?;
     for name in STATES {
         if let Some(Value::String(state)) = document.pointer_mut(&format!("/properties/{name}")) {
             *state = title(state);
         }
+    }
+    if let Some(Value::Object(properties)) = document.get_mut("properties") {
+        properties.extend(K::own(&stored.spec).into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
     if let Value::Object(members) = &mut document {
         members.insert("systemData".into(), system_data(stored, authors));
@@ -68,7 +74,7 @@ pub fn title(state: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v2018_05_01::{Encode, samples};
+    use crate::wire::v2018_05_01::samples;
 
     #[test]
     fn a_resource_tells_who_made_it_and_titles_its_states() {

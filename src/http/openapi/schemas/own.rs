@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Schemas, object, text, time, to, word};
+use super::{Schemas, int, many, object, page, text, time, to, word};
+use crate::domain::retry::MAX_LIMIT;
+use crate::wire::v2026_11_01_preview::retries::CATEGORIES;
 use crate::wire::v2026_11_01_preview::title;
 
 /// Kinds, whose schemas are named after them.
@@ -23,6 +25,11 @@ pub(super) fn of(mut all: Schemas) -> Schemas {
             if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
                 required.push(json!("systemData"));
             }
+        }
+    }
+    for name in ["JobBaseProperties", "JobProperties"] {
+        if let Some(members) = all.get_mut(name).and_then(|schema| schema.get_mut("properties")).and_then(Value::as_object_mut) {
+            members.insert("retries".into(), many(to("RetryRule")));
         }
     }
     let who = || word(&["User", "Application", "ManagedIdentity", "Key"]);
@@ -50,6 +57,42 @@ pub(super) fn of(mut all: Schemas) -> Schemas {
                 ("error", object([("code!", text()), ("message!", text())])),
             ]),
         ),
+        (
+            "RetryRule",
+            object([
+                ("exitCodes", many(json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 255}))),
+                ("categories", many(word(&CATEGORIES.map(|(name, _)| name)))),
+                ("limit!", json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": MAX_LIMIT})),
+                ("backoff", json!({"type": "string", "format": "duration", "default": "PT0S"})),
+                ("avoidNodes", json!({"type": "boolean", "default": false})),
+            ]),
+        ),
+        (
+            "JobAttempt",
+            object([
+                ("number!", int()),
+                ("state!", word(&["Placed", "Released", "Ended"])),
+                ("cause", text()),
+                ("creationTime!", time()),
+                ("releaseTime", time()),
+                ("endTime", time()),
+                ("nodes!", many(to("JobAttemptNode"))),
+            ]),
+        ),
+        (
+            "JobAttemptNode",
+            object([
+                ("nodeId", text()),
+                ("rank!", int()),
+                ("state!", word(&["Assigned", "Ready", "Running", "Ended"])),
+                ("startTime", time()),
+                ("endTime", time()),
+                ("end", word(&["Exited", "OutOf", "PreparationFailed", "Stopped", "SetupFailed", "Lost"])),
+                ("exitCode", int()),
+                ("message", text()),
+            ]),
+        ),
+        ("JobAttemptListResult", page("JobAttempt")),
         (
             "Event",
             object([

@@ -19,6 +19,7 @@ pub mod files;
 pub mod http;
 pub mod id;
 pub mod launch;
+pub mod passage;
 pub mod reconcile;
 pub mod secret;
 pub mod service;

@@ -50,6 +50,12 @@ enum Command {
         /// What it is told.
         spec: PathBuf,
     },
+    /// Keeps the container engine of a node running.
+    #[command(hide = true)]
+    KeepEngine {
+        /// What it is told.
+        order: String,
+    },
     /// Is the agent of a node.
     #[command(hide = true)]
     Agent {
@@ -60,14 +66,21 @@ enum Command {
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    // Started for every job and every guest, on the way to its first instruction: nothing else is set up for it.
-    let done = match words.next().as_ref().and_then(|word| word.to_str()) {
-        Some("supervise") => batchyard::agent::supervise(words.next().unwrap_or_default().as_ref()).map_err(Into::into),
-        Some("login") => batchyard::agent::login(&words.next().unwrap_or_default().to_string_lossy()).map_err(Into::into),
-        _ => run(Arguments::parse().command),
+    // Started for every job, every guest and every step of a container, on the way to its first instruction: nothing else is set up for it.
+    let done = match words.next().unwrap_or_default().to_str() {
+        Some("supervise") => {
+            batchyard::agent::supervise(words.next().unwrap_or_default().as_ref()).map(|()| 0).map_err(Into::into)
+        }
+        Some("login") => {
+            batchyard::agent::login(&words.next().unwrap_or_default().to_string_lossy()).map(|()| 0).map_err(Into::into)
+        }
+        Some("contain") => batchyard::agent::carry(&words.next().unwrap_or_default().to_string_lossy()).map_err(Into::into),
+        Some("session") => batchyard::agent::session(words.next().unwrap_or_default().as_ref()).map_err(Into::into),
+        Some("oci-runtime") => batchyard::agent::become_runtime(words.collect()).map(|()| 0).map_err(Into::into),
+        _ => run(Arguments::parse().command).map(|()| 0),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("batchyard: {error:#}");
             ExitCode::FAILURE
@@ -94,6 +107,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Openapi { version } => app::openapi(version.as_deref()).map(|document| println!("{document}")),
         Command::Postgres(launch) => Err(launch.run().into()),
         Command::NodeInit { spec } => batchyard::driver::local::node_init(&spec).map_err(Into::into),
+        Command::KeepEngine { order } => batchyard::agent::keep_engine(&order).map_err(Into::into),
         Command::Agent { bootstrap } => {
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
             batchyard::agent::run(&bootstrap).map_err(Into::into)

@@ -109,6 +109,7 @@ mod tests {
                 processes: vec![],
                 host_file: text(),
                 preparation: None,
+                container: None,
                 std_out_err_path_prefix: text(),
                 input_directories: vec![],
                 output_directories: vec![],

@@ -23,6 +23,7 @@ use crate::agent::beneath::{Owner, make_file, make_folders, open_folder, open_tr
 use crate::agent::expand::is_name;
 use crate::agent::layout::{Place, Variables};
 use crate::agent::protocol::{Host, Session};
+use crate::agent::session::{SUBCOMMAND, Sessions};
 use crate::domain::bootstrap::{Isolation, JobUser};
 use crate::domain::resource::EntityError;
 
@@ -30,6 +31,14 @@ use crate::domain::resource::EntityError;
 ///
 /// Source: documented port of jobs that run on the host.
 const PORT: u16 = 22;
+
+/// The same of jobs that run in containers.
+///
+/// Source: recorded output of such a job.
+const CONTAINER_PORT: u16 = 23;
+
+/// Where root of a container has its keys. It is in memory.
+pub(super) const CONTAINER_KEYS: &str = "/root/.ssh";
 
 /// Where the program is that serves a session.
 const SSHD: &str = "/usr/sbin/sshd";
@@ -46,8 +55,12 @@ const SHELL_FILES: [&str; 2] = [".bashrc", ".bash_profile"];
 /// The code of a job's error where its nodes do not reach each other.
 const UNREACHABLE: &str = "JobNodesUnreachable";
 
+/// In the account's `.ssh`, where the job runs in containers: this program, and where it finds the supervisor.
+const PROGRAM: &str = "batchyard";
+const DOOR: &str = "door";
+
 /// The name of the folder of all nodes in the job's temporary folder.
-const SHARED: &str = "shared";
+pub(super) const SHARED: &str = "shared";
 
 /// The nodes of one attempt. Holds a secret.
 #[derive(Clone, Serialize, Deserialize)]
@@ -60,9 +73,33 @@ pub(super) struct Gang {
     pub(super) session: Session,
     /// The attempt's folder in that of the cluster, where the node has one.
     pub(super) folder: Option<PathBuf>,
+    /// The account that lets guests in; `None` where the node has no account of its own for jobs, nor a port.
+    pub(super) user: Option<JobUser>,
+    /// Whether the job runs in containers.
+    pub(super) in_container: bool,
 }
 
 impl Gang {
+    fn port(&self) -> u16 {
+        if self.in_container { CONTAINER_PORT } else { PORT }
+    }
+
+    /// What a container of the job has in [`CONTAINER_KEYS`], by name.
+    pub(super) fn container_files(&self) -> Vec<(String, String)> {
+        let user = self.user.as_ref().map_or("root", |user| user.name.as_str());
+        let names: Vec<String> = self.hosts.iter().flat_map(names_of).collect();
+        let client = format!(
+            "Host {}\n  User {user}\n  Port {CONTAINER_PORT}\n  IdentityFile {CONTAINER_KEYS}/id_ecdsa\n  \
+             UserKnownHostsFile {CONTAINER_KEYS}/known_hosts\n  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n",
+            names.join(" ")
+        );
+        let key = &self.session.public_key;
+        let known = names.iter().map(|name| format!("[{name}]:{CONTAINER_PORT} {key}\n")).collect();
+        [("id_ecdsa", self.session.private_key.clone()), ("known_hosts", known), ("config", client)]
+            .map(|(name, content)| (name.to_owned(), content))
+            .to_vec()
+    }
+
     fn own(&self) -> io::Result<&Host> {
         self.hosts.get(self.rank as usize).ok_or_else(|| io::Error::other("this node is not one of the job's"))
     }
@@ -104,7 +141,7 @@ impl Gang {
     pub(super) fn meet(&self) -> Result<(), EntityError> {
         let own = self.own().map(|host| host.node_id.as_str()).unwrap_or_default();
         for (_, peer) in self.hosts.iter().enumerate().filter(|(rank, _)| *rank != self.rank as usize) {
-            reach(peer, PORT).map_err(|why| {
+            reach(peer, self.port()).map_err(|why| {
                 EntityError::new(UNREACHABLE, format!("Node {own} cannot reach node {} of the same job: {why}.", peer.node_id))
                     .with_detail("nodeId", own)
                     .with_detail("peerNodeId", peer.node_id.clone())
@@ -112,6 +149,11 @@ impl Gang {
         }
         Ok(())
     }
+}
+
+/// What a node is called: its id, the host name that is made of it, and its address.
+fn names_of(host: &Host) -> [String; 3] {
+    [host.node_id.clone(), host.node_id.replace('_', "-"), host.address.clone()]
 }
 
 fn reach(peer: &Host, port: u16) -> Result<(), String> {
@@ -137,6 +179,8 @@ pub(super) struct Door {
     silent: Vec<TcpStream>,
     config: PathBuf,
     user: JobUser,
+    /// Where guests of a container go on to it.
+    sessions: Option<Sessions>,
 }
 
 impl Door {
@@ -155,7 +199,8 @@ impl Door {
         let folder = make_folders(open_trusted(&home)?.as_fd(), Path::new(".ssh"), owner)?;
         rustix::fs::fchmod(&folder, Mode::RWXU)?;
         let below = home.join(".ssh");
-        for name in SHELL_FILES {
+        let shell_files = if gang.in_container { &[][..] } else { &SHELL_FILES };
+        for name in shell_files {
             make_file(open_trusted(&home)?.as_fd(), name, owner)?
                 .write_all(format!(". {}/environment\n", below.display()).as_bytes())?;
         }
@@ -164,15 +209,22 @@ impl Door {
             rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
             file.write_all(content.as_bytes())?;
         }
+        let sessions = gang.in_container.then(|| open_sessions(&folder, &below, user)).transpose()?;
         let address: IpAddr = gang.own()?.address.parse().map_err(io::Error::other)?;
-        let listener = TcpListener::bind((address, PORT))?;
+        let listener = TcpListener::bind((address, gang.port()))?;
         listener.set_nonblocking(true)?;
-        Ok(Door { listener, silent: Vec::new(), config: below.join("sshd_config"), user: user.clone() })
+        Ok(Door { listener, silent: Vec::new(), config: below.join("sshd_config"), user: user.clone(), sessions })
     }
 
     /// What becomes readable when there is something to do.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.listener.as_fd()).chain(self.silent.iter().map(AsFd::as_fd))
+        let sessions = self.sessions.iter().map(Sessions::descriptor);
+        std::iter::once(self.listener.as_fd()).chain(self.silent.iter().map(AsFd::as_fd)).chain(sessions)
+    }
+
+    /// What guests of the container want that have come this far.
+    pub(super) fn sessions_mut(&mut self) -> Option<&mut Sessions> {
+        self.sessions.as_mut()
     }
 
     /// Lets in who is there. Whoever only looked whether someone answers is not served.
@@ -219,16 +271,26 @@ impl Door {
     }
 }
 
+/// Puts in the account's `.ssh` what a guest of a container is handed on with: this program, and the way back to this process.
+fn open_sessions(folder: &OwnedFd, below: &Path, user: &JobUser) -> io::Result<Sessions> {
+    make_file(folder.as_fd(), PROGRAM, None)?;
+    mount_bind(std::env::current_exe()?, below.join(PROGRAM))?;
+    let door = below.join(DOOR);
+    let sessions = Sessions::open(&door)?;
+    std::os::unix::fs::chown(&door, Some(user.uid), Some(user.gid))?;
+    Ok(sessions)
+}
+
 /// Files of the account's `.ssh`, which is at `below`. One key pair is who a node is and who may come in: all nodes of the attempt hold it,
 /// and nobody else.
 fn files(gang: &Gang, user: &JobUser, below: &Path, environment: &Variables) -> Vec<(&'static str, String)> {
     let Session { private_key, public_key } = &gang.session;
     let below = below.display();
-    let known = gang
-        .hosts
-        .iter()
-        .map(|host| format!("{},{},{} {public_key}\n", host.node_id, host.node_id.replace('_', "-"), host.address))
-        .collect();
+    let known = gang.hosts.iter().map(|host| format!("{} {public_key}\n", names_of(host).join(","))).collect();
+    let forced = match gang.in_container {
+        true => format!("ForceCommand {below}/{PROGRAM} {SUBCOMMAND} {below}/{DOOR}\n"),
+        false => String::new(),
+    };
     let client = format!(
         "Host *\n  IdentityFile {below}/id_ecdsa\n  UserKnownHostsFile {below}/known_hosts\n  StrictHostKeyChecking accept-new\n  \
          LogLevel ERROR\n"
@@ -237,7 +299,7 @@ fn files(gang: &Gang, user: &JobUser, below: &Path, environment: &Variables) -> 
         "HostKey {below}/id_ecdsa\nAuthorizedKeysFile {below}/authorized_keys\nAuthenticationMethods publickey\nAllowUsers {}\n\
          StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxAuthTries 3\nAllowAgentForwarding no\n\
          AllowTcpForwarding no\nAllowStreamLocalForwarding no\nX11Forwarding no\nPermitTunnel no\nPrintMotd no\nPidFile none\n\
-         Subsystem sftp internal-sftp\n",
+         Subsystem sftp internal-sftp\n{forced}",
         user.name
     );
     let variables: String = environment
@@ -268,7 +330,8 @@ mod tests {
     fn both_nodes_of_a_pair_that_does_not_meet_are_named() {
         let session = Session { private_key: String::new(), public_key: String::new() };
         let hosts = vec![host("localhost", "127.9.9.9"), host("tvm-2", "127.9.9.8")];
-        let error = Gang { hosts, rank: 1, session, folder: None }.meet().expect_err("the name leads elsewhere");
+        let gang = Gang { hosts, rank: 1, session, folder: None, user: None, in_container: false };
+        let error = gang.meet().expect_err("the name leads elsewhere");
         assert_eq!(error.code, UNREACHABLE);
         assert_eq!(error.message, "Node tvm-2 cannot reach node localhost of the same job: its name does not lead to 127.9.9.9.");
         assert_eq!(error.details.iter().map(|detail| detail.value.as_str()).collect::<Vec<_>>(), ["tvm-2", "localhost"]);
@@ -282,5 +345,19 @@ mod tests {
         assert_eq!(reach(&peer, port), Ok(()));
         drop(listener);
         assert!(reach(&peer, port).expect_err("nobody is there").contains(&format!("127.0.0.1, port {port}: ")));
+    }
+
+    #[test]
+    fn a_container_finds_its_neighbours_at_their_own_port() {
+        let session = Session { private_key: "PRIVATE".into(), public_key: "ecdsa AAAA".into() };
+        let user = JobUser { name: "batch".into(), uid: 61_000, gid: 61_000 };
+        let hosts = vec![host("tvm-1_1", "10.0.0.4")];
+        let gang = Gang { hosts, rank: 0, session, folder: None, user: Some(user), in_container: true };
+        let files = gang.container_files();
+        let file =
+            |name: &str| files.iter().find(|(known, _)| known == name).map(|(_, content)| content.as_str()).expect("there");
+        assert!(file("config").starts_with("Host tvm-1_1 tvm-1-1 10.0.0.4\n  User batch\n  Port 23\n"), "{}", file("config"));
+        assert_eq!(file("known_hosts"), "[tvm-1_1]:23 ecdsa AAAA\n[tvm-1-1]:23 ecdsa AAAA\n[10.0.0.4]:23 ecdsa AAAA\n");
+        assert_eq!(file("id_ecdsa"), "PRIVATE");
     }
 }

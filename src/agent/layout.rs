@@ -27,6 +27,8 @@ const MASTER_PORT: u16 = 6000;
 /// The roots of the documented paths of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Roots {
+    /// What the two below have in common: all that a job has of the node's files in a container, too.
+    pub(super) base: PathBuf,
     /// `AZ_BATCHAI_MOUNT_ROOT`.
     pub(super) mounts: PathBuf,
     /// `AZ_BATCHAI_JOB_TEMP_DIR`: below it is what goes when the next job starts.
@@ -44,6 +46,7 @@ impl Roots {
         Roots {
             mounts: base.join("mounts"),
             jobs: base.join("jobs"),
+            base,
             startup: bootstrap.tasks_root.join("startup"),
             shares: bootstrap.shares.clone(),
         }
@@ -328,6 +331,7 @@ mod tests {
 
     fn roots() -> Roots {
         Roots {
+            base: "/mnt/batch/tasks/shared/LS_root".into(),
             mounts: "/mnt/batch/tasks/shared/LS_root/mounts".into(),
             jobs: "/mnt/batch/tasks/shared/LS_root/jobs".into(),
             startup: "/mnt/batch/tasks/startup".into(),
@@ -345,6 +349,7 @@ mod tests {
             processes: vec![],
             host_file: String::new(),
             preparation: None,
+            container: None,
             std_out_err_path_prefix: prefix.into(),
             input_directories: vec![],
             output_directories: vec![],

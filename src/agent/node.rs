@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::agent::beneath::{open_folder, open_trusted, remove_contents, remove_tree};
+use crate::agent::container::{self, Name};
 use crate::agent::decide::{Action, Local, Said, decide};
+use crate::agent::engine::Engines;
 use crate::agent::layout::{self, Place, Rank, STANDARD};
 use crate::agent::part::{Happening, Running, find_running};
 use crate::agent::process;
@@ -42,6 +44,9 @@ const REMOVED: &str = "removed-";
 /// A supervisor that has not ended this long after its grace is ended by force.
 const OVERDUE: Duration = Duration::from_secs(10);
 
+/// Time until an engine is asked again that did not do what it was asked.
+const SWEEP_AGAIN: Duration = Duration::from_secs(1);
+
 /// More to read again than this is read beside the loop.
 const LONG: u64 = 4 << 20;
 
@@ -69,6 +74,9 @@ struct Plan {
     /// The folder that it shares with the other nodes of its gang.
     #[serde(default)]
     shared: Option<PathBuf>,
+    /// The container that it runs in.
+    #[serde(default)]
+    container: Option<Name>,
 }
 
 /// One part.
@@ -89,6 +97,8 @@ pub(super) struct Part {
     local: Vec<Place>,
     /// As in [`Plan`].
     shared: Option<PathBuf>,
+    /// As in [`Plan`]. Until it is gone the part has not ended, whatever its supervisor said.
+    container: Option<Name>,
     /// How it ended, once nothing of it runs.
     end: Option<End>,
     /// Whether all its output is known.
@@ -111,6 +121,7 @@ impl Part {
             log: None,
             local: Vec::new(),
             shared: None,
+            container: None,
             end: None,
             finished: false,
             running_since: None,
@@ -173,6 +184,7 @@ pub(super) struct Node {
     pub(super) parts: BTreeMap<AttemptUid, Part>,
     pub(super) watch: Watch,
     setup: Setup,
+    engines: Engines,
     desired: Option<Desired>,
     state_dir: PathBuf,
     tasks: Tasks,
@@ -212,6 +224,7 @@ impl Node {
             watch: Watch::new()?,
             parts: BTreeMap::new(),
             setup,
+            engines: Engines::new(&starter.bootstrap),
             desired: None,
             state_dir,
             tasks,
@@ -245,6 +258,7 @@ impl Node {
         part.shipper = Some(Shipper::new(attempt, plan.iter().flat_map(|plan| plan.shipped.clone()).collect(), Some(&folder)));
         if let Some(plan) = plan {
             (part.log, part.local, part.shared) = (Some(plan.log), plan.local, plan.shared);
+            part.container = plan.container;
         }
         match folder.find_record() {
             Some(record) => part.heard(record),
@@ -367,8 +381,12 @@ impl Node {
             Some(error) => Err(error.clone()),
             None => layout::job(&self.starter.roots, &assignment.task, &rank),
         };
-        let (layout, variables) = match laid_out {
-            Ok(laid_out) => laid_out,
+        let with_engine = laid_out.and_then(|(layout, variables)| {
+            let engine = assignment.task.container.as_ref().map(|_| self.engines.ensure()).transpose()?;
+            Ok((layout, variables, engine))
+        });
+        let (layout, variables, engine) = match with_engine {
+            Ok(all) => all,
             Err(error) => {
                 let error = error.with_detail("nodeId", self.starter.bootstrap.node_id.clone());
                 self.parts.insert(attempt, Part::ended_at_once(path, End::SetupFailed { error }));
@@ -383,9 +401,14 @@ impl Node {
             log: (layout.standard.clone(), layout.files.log.clone()),
             local: layout.own.iter().filter(|place| !place.kept_by_server).cloned().collect(),
             shared: None,
+            container: None,
         };
-        let work = self.starter.job_work(assignment, layout, &variables);
-        let plan = Plan { shared: work.gang.as_ref().and_then(|gang| gang.folder.clone()), ..plan };
+        let work = self.starter.job_work(assignment, layout, &variables, engine);
+        let plan = Plan {
+            shared: work.gang.as_ref().and_then(|gang| gang.folder.clone()),
+            container: work.container.as_ref().map(|container| container.name.clone()),
+            ..plan
+        };
         let started = Folder::create(&path).and_then(|folder| {
             folder.write_json(PLAN, &plan)?;
             Ok((Running::start(&path, &work)?, folder))
@@ -396,6 +419,7 @@ impl Node {
                 part.said = if assignment.step == Step::Run { Said::Run } else { Said::Nothing };
                 part.shipper = Some(Shipper::new(attempt, plan.shipped, Some(&folder)));
                 (part.log, part.local, part.shared) = (Some(plan.log), plan.local, plan.shared);
+                part.container = plan.container;
                 if let Err(error) = self.adopt(attempt, part, running) {
                     tracing::error!(%attempt, %error, "a supervisor cannot be watched");
                 }
@@ -450,7 +474,10 @@ impl Node {
                 _ => End::Lost { why: why.to_owned() },
             })
         });
-        if left_behind {
+        let container = part.container.take();
+        if let Some(container) = container {
+            self.sweep_container(attempt, container, left_behind);
+        } else if left_behind {
             self.sweep(attempt);
         } else {
             self.finish(attempt);
@@ -461,7 +488,26 @@ impl Node {
     fn sweep(&mut self, attempt: AttemptUid) {
         let heard = self.heard.clone();
         tokio::task::spawn_blocking(move || {
-            process::end_all(|pid| std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| belongs_to(&text, attempt)));
+            end_processes(attempt);
+            let _ = heard.send(Heard::Swept(attempt));
+        });
+    }
+
+    /// The same with a container, of which the kernel does not know that it belongs to the supervisor.
+    fn sweep_container(&mut self, attempt: AttemptUid, container: Name, left_behind: bool) {
+        // It may have ended with all its containers; then the next one says so.
+        if let Err(error) = self.engines.ensure() {
+            tracing::error!(%attempt, error.message, "the container of a part is looked for in vain");
+        }
+        let heard = self.heard.clone();
+        self.tasks.spawn_cancellable("sweep", async move {
+            if left_behind {
+                let _ = tokio::task::spawn_blocking(move || end_processes(attempt)).await;
+            }
+            while let Err(error) = container::remove(&container).await {
+                tracing::warn!(%attempt, %error, "the container of a part cannot be removed yet");
+                tokio::time::sleep(SWEEP_AGAIN).await;
+            }
             let _ = heard.send(Heard::Swept(attempt));
         });
     }
@@ -573,6 +619,11 @@ impl Part {
     fn is_to_be_watched(&self) -> bool {
         !self.watched && self.end.is_none() && self.prepared && self.shipper.as_ref().is_some_and(Shipper::has_directories)
     }
+}
+
+/// Ends all processes of an attempt that is marked by a variable.
+fn end_processes(attempt: AttemptUid) {
+    process::end_all(|pid| std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| belongs_to(&text, attempt)));
 }
 
 /// Removes the folder of a part: all of it, or it is there as it was for the next agent to see.

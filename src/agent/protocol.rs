@@ -255,6 +255,9 @@ pub struct Task {
     pub host_file: String,
     /// The job preparation, run on every node.
     pub preparation: Option<String>,
+    /// The container that all of it runs in; `None` for the node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
     /// Where stdout, stderr and the execution log go, unexpanded.
     pub std_out_err_path_prefix: String,
     /// Directories that the job reads: id and path, unexpanded.
@@ -266,6 +269,42 @@ pub struct Task {
     /// What lets the nodes of the attempt, and nobody else, reach each other; `None` for a job on one node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
+}
+
+/// A container to run in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// The image's whole name: with its registry, and with a tag or a digest.
+    pub image: String,
+    /// Who may pull it; `None` for everyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<RegistryLogin>,
+    /// Size of `/dev/shm`; `None` for the engine's default. Unit: bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_size: Option<u64>,
+}
+
+/// Who may pull an image.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryLogin {
+    /// The registry's address, as given.
+    pub registry: Option<String>,
+    /// The user.
+    pub username: String,
+    /// The password. Secret.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Container").field("image", &self.image).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for RegistryLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RegistryLogin(..)")
+    }
 }
 
 /// The keys of one attempt.

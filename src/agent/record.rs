@@ -212,6 +212,18 @@ pub(super) fn hand_over<T: Serialize>(work: &T) -> io::Result<OwnedFd> {
     Ok(OwnedFd::from(file))
 }
 
+/// What the other side wrote over what was handed over to it.
+///
+/// # Errors
+/// It wrote nothing, or nothing whole.
+pub(super) fn read_handed_over<T: DeserializeOwned>(memory: &File) -> io::Result<T> {
+    use std::os::unix::fs::FileExt;
+    let length = usize::try_from(memory.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    memory.read_exact_at(&mut bytes, 0)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
 /// Writes `value` to `path`, all or nothing, for root of the node alone, and safe against loss of power.
 ///
 /// # Errors

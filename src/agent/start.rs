@@ -1,11 +1,13 @@
 //! What a supervisor is handed for a job and for a setup task.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::agent::gang::Gang;
+use crate::agent::container::{Access, Bind, Container, Name};
+use crate::agent::engine::Socket;
+use crate::agent::gang::{Gang, SHARED};
 use crate::agent::isolate::Rights;
 use crate::agent::layout::{self, FileNames, Layout, Place, Roots, Variables};
-use crate::agent::protocol::{Assignment, SetupTask, Step};
+use crate::agent::protocol::{self, Assignment, SetupTask, Step};
 use crate::agent::work::{JobFolders, Process, Work};
 use crate::domain::bootstrap::{AgentBootstrap, Isolation, NODE_VARIABLE};
 use crate::domain::process::Role;
@@ -51,13 +53,35 @@ impl Starter {
         all
     }
 
-    /// The work of one part of a job.
-    pub(super) fn job_work(&self, assignment: &Assignment, layout: Layout, variables: &Variables) -> Work {
+    /// The work of one part of a job, in a container of `engine` where there is one.
+    pub(super) fn job_work(
+        &self,
+        assignment: &Assignment,
+        layout: Layout,
+        variables: &Variables,
+        engine: Option<Socket>,
+    ) -> Work {
         let task = &assignment.task;
-        let user = self.bootstrap.job_user.as_ref();
         let temp = layout.temp.path();
-        // The home goes with the job: what it leaves there is not the next one's.
-        let base = self.base(temp.to_string_lossy().into_owned(), user.map_or("root", |user| user.name.as_str()));
+        let gang = task.session.as_ref().map(|session| Gang {
+            hosts: task.hosts.clone(),
+            rank: assignment.rank,
+            session: session.clone(),
+            folder: self.bootstrap.gangs.as_ref().map(|gangs| gangs.join(assignment.attempt.to_string())),
+            user: self.bootstrap.job_user.clone(),
+            in_container: task.container.is_some(),
+        });
+        let container = match (&task.container, engine) {
+            (Some(container), Some(engine)) => Some(self.container(assignment, container, engine, &temp, gang.as_ref())),
+            _ => None,
+        };
+        // In a container the job is its root, and its image says where programs and home are.
+        let user = self.bootstrap.job_user.as_ref().filter(|_| container.is_none());
+        let base = match &container {
+            Some(_) => Variables::default(),
+            // The home goes with the job: what it leaves there is not the next one's.
+            None => self.base(temp.to_string_lossy().into_owned(), user.map_or("root", |user| user.name.as_str())),
+        };
         let mut environment = self.finish(base, variables);
         environment.set(ATTEMPT_VARIABLE, assignment.attempt.to_string());
         let processes = task.processes.iter().map(|process| Process {
@@ -79,7 +103,8 @@ impl Starter {
             isolation: self.bootstrap.isolation,
             rights: Rights::None,
             user: user.cloned(),
-            hidden: self.hidden.clone(),
+            // Nothing of the user's is run in sight of it, and the engine's socket is there.
+            hidden: if container.is_some() { vec![self.bootstrap.state_dir.clone()] } else { self.hidden.clone() },
             groups: self.bootstrap.job_groups.clone(),
             directory: temp,
             environment,
@@ -94,13 +119,43 @@ impl Starter {
             }),
             preparation: task.preparation.clone(),
             processes: processes.collect(),
-            gang: task.session.as_ref().map(|session| Gang {
-                hosts: task.hosts.clone(),
-                rank: assignment.rank,
-                session: session.clone(),
-                folder: self.bootstrap.gangs.as_ref().map(|gangs| gangs.join(assignment.attempt.to_string())),
-            }),
+            container,
+            gang,
             released: assignment.step == Step::Run,
+        }
+    }
+
+    fn container(
+        &self,
+        assignment: &Assignment,
+        wanted: &protocol::Container,
+        engine: Socket,
+        temp: &Path,
+        gang: Option<&Gang>,
+    ) -> Container {
+        let same = |path: &Path, access| Bind { source: path.to_owned(), target: path.to_owned(), access };
+        let mut binds = vec![same(&self.roots.base, Access::Follow)];
+        binds.extend(gang.and_then(|gang| gang.folder.clone()).map(|source| Bind {
+            source,
+            target: temp.join(SHARED),
+            access: Access::Write,
+        }));
+        if engine.is_own {
+            // Engines write these where they make the network.
+            let files = ["/etc/hosts", "/etc/resolv.conf"].map(Path::new);
+            binds.extend(files.into_iter().filter(|path| path.is_file()).map(|path| same(path, Access::Read)));
+        }
+        Container {
+            name: Name::of(engine.path, assignment.attempt),
+            own_engine: engine.is_own,
+            node_id: self.bootstrap.node_id.clone(),
+            image: wanted.image.clone(),
+            login: wanted.login.clone(),
+            shm_size: wanted.shm_size,
+            memory: find_memory_limit(&self.bootstrap.job_groups),
+            binds,
+            keys: gang.filter(|gang| gang.user.is_some()).map(Gang::container_files).unwrap_or_default(),
+            gpus: assignment.task.size.gpus > 0,
         }
     }
 
@@ -124,6 +179,7 @@ impl Starter {
             files,
             job: None,
             preparation: None,
+            container: None,
             processes: vec![Process {
                 name: String::new(),
                 line: task.command_line.clone(),
@@ -135,6 +191,14 @@ impl Starter {
             released: true,
         }
     }
+}
+
+/// The memory that what runs in these groups may use together: of a container of it, so that the kernel says whose end it was.
+fn find_memory_limit(groups: &[PathBuf]) -> Option<u64> {
+    let files = groups.iter().flat_map(|group| [group.join("memory.max"), group.join("memory.limit_in_bytes")]);
+    let limits = files.filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
+    // The first version says no limit by a number that no machine has.
+    limits.min().filter(|limit| *limit < 1 << 60)
 }
 
 /// Whether a process with this environment belongs to `attempt`.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -17,6 +18,8 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::beneath::{Owner, make_file};
+use crate::agent::container::{Carrier, Container, Failed, Input, Name, Order};
+use crate::agent::engine::with_containers;
 use crate::agent::exec::start_shell;
 use crate::agent::gang::Door;
 use crate::agent::isolate;
@@ -80,6 +83,8 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
         counters: None,
         disks: None,
         looked_at: None,
+        container: None,
+        is_raised: false,
         door: None,
         heard: String::new(),
         released: false,
@@ -93,6 +98,18 @@ struct Child {
     pid: i32,
     name: String,
     role: Role,
+    /// What it carries out, where it stands for a process in a container.
+    carrier: Option<Carrier>,
+}
+
+impl Child {
+    /// How the part ends where this ended badly and it was not the command's own doing.
+    fn find_failure(&self) -> Option<End> {
+        Some(match self.carrier.as_ref().and_then(Carrier::find_failure)? {
+            Failed::Error(error) => End::SetupFailed { error },
+            Failed::Engine(why) => End::Lost { why: format!("The node's container engine does not do what it is asked: {why}.") },
+        })
+    }
 }
 
 /// What ended: number and exit code, in the order in which the kernel tells.
@@ -119,6 +136,10 @@ struct Supervisor {
     disks: Option<Disks>,
     /// When it looked at them last.
     looked_at: Option<Instant>,
+    /// The container, from when it may be there until it is gone.
+    container: Option<Name>,
+    /// Whether it has started.
+    is_raised: bool,
     /// Where other nodes of the gang come in.
     door: Option<Door>,
     /// The beginning of a line of `control`.
@@ -195,7 +216,9 @@ impl Supervisor {
         self.say(&format!("{} on {}", self.work.title, self.work.node_id));
         self.say(&format!("output goes to {}", self.work.standard.path().display()));
         // Without a network of its own a node has no port of its own either.
-        if let (Some(gang), Some(user), Isolation::Namespaces) = (&self.work.gang, &self.work.user, self.work.isolation) {
+        if let (Some(gang), Isolation::Namespaces) = (&self.work.gang, self.work.isolation)
+            && let Some(user) = &gang.user
+        {
             let door = Door::open(gang, user, &self.work.environment).map_err(doing("let in the job's other nodes"))?;
             self.door = Some(door);
         }
@@ -207,6 +230,11 @@ impl Supervisor {
     }
 
     fn run_all(&mut self, standard: &OwnedFd) -> Result<End, Failure> {
+        if let Some(container) = self.work.container.take()
+            && let Some(end) = self.raise(container)?
+        {
+            return Ok(end);
+        }
         if let Some(line) = self.work.preparation.take() {
             self.say("job preparation starts");
             // The folders are there: what is written into them can be seen.
@@ -265,19 +293,79 @@ impl Supervisor {
         };
         let output = (open(&process.files.0)?, open(&process.files.1)?);
         let work = &self.work;
-        // What is started begins with the signals that are held back here. One that is missed meanwhile is of a child that is reaped
-        // below, before anything is waited for.
-        let ends = SigSet::from(Signal::SIGCHLD);
-        let environment = [&work.environment, &process.environment];
-        let started = ends
-            .thread_unblock()
-            .map_err(io::Error::from)
-            .and_then(|()| start_shell(&process.line, &work.directory, environment, work.user.as_ref(), output));
-        let blocked = ends.thread_block().map_err(io::Error::from);
-        let pid = blocked.and(started).map_err(|error| Failure { doing: "start the shell".into(), error })?;
+        let started = match &self.container {
+            None => {
+                let environment = [&work.environment, &process.environment];
+                with_plain_signals(|| start_shell(&process.line, &work.directory, environment, work.user.as_ref(), output))
+                    .map(|pid| (pid, None))
+            }
+            Some(name) => {
+                let mut environment = work.environment.clone();
+                process.environment.iter().for_each(|(name, value)| environment.set(name, value));
+                let (name, line, directory) = (name.clone(), process.line.clone(), work.directory.clone());
+                let order = Order::Run { name, line, environment, directory, input: Input::Nothing };
+                with_plain_signals(|| order.start(Stdio::null(), (output.0.into(), output.1.into())))
+                    .map(|carrier| (carrier.pid, Some(carrier)))
+            }
+        };
+        let (pid, carrier) = started.map_err(|error| Failure { doing: "start the shell".into(), error })?;
         let name = if process.name.is_empty() { format!("process {pid}") } else { format!("{} (process {pid})", process.name) };
         self.say(&format!("{name} started"));
-        Ok(Child { pid, name, role: process.role })
+        Ok(Child { pid, name, role: process.role, carrier })
+    }
+
+    /// Makes the container and starts it. Answers how the part ends, where it ends with that.
+    fn raise(&mut self, container: Container) -> Result<Option<End>, Failure> {
+        let failed = |error| Failure { doing: "start a container".into(), error };
+        // The folders are there: what is written into them can be seen.
+        let _ = self.tell();
+        self.container = Some(container.name.clone());
+        let log = self.log.as_ref().map_or(Ok(Stdio::null()), |log| log.try_clone().map(Stdio::from)).map_err(failed)?;
+        let order = Order::Raise(container);
+        let carrier = with_plain_signals(|| order.start(Stdio::null(), (Stdio::null(), log))).map_err(failed)?;
+        let child = Child { pid: carrier.pid, name: "the container's start".into(), role: Role::Leader, carrier: Some(carrier) };
+        match self.run_to_end(vec![child]) {
+            End::Exited { code: 0 } => {
+                self.is_raised = true;
+                // What its processes run out of is counted by groups of its own.
+                self.counters = Some(Counters::open(&with_containers(&self.work.groups)));
+                Ok(None)
+            }
+            // It said nothing.
+            End::Exited { code } => Err(failed(io::Error::other(format!("exit code {code}")))),
+            end => Ok(Some(end)),
+        }
+    }
+
+    /// Removes the container, if there may be one. The agent does it again once this process is gone: what does not work here is late,
+    /// not forgotten.
+    fn lower(&mut self) {
+        let Some(name) = self.container.take() else { return };
+        let output = (Stdio::null(), Stdio::null());
+        let order = Order::Remove(name);
+        let ended = with_plain_signals(|| order.start(Stdio::null(), output)).and_then(|carrier| {
+            loop {
+                if let Some((_, code)) = self.reap().all.into_iter().find(|(pid, _)| *pid == carrier.pid) {
+                    break Ok(code);
+                }
+                self.wait(None);
+            }
+        });
+        match ended {
+            Ok(0) => self.say("the container is removed"),
+            Ok(code) => self.say(&format!("the container is not removed yet: exit code {code}")),
+            Err(error) => self.say(&format!("the container is not removed yet: {error}")),
+        }
+    }
+
+    /// Asks all to stop.
+    fn ask_to_stop(&mut self) {
+        let order = self.container.as_ref().filter(|_| self.is_raised).map(|name| Order::Terminate(name.clone()));
+        match order.map(|order| with_plain_signals(|| order.start(Stdio::null(), (Stdio::null(), Stdio::null())))) {
+            None => self.signal_all(Signal::SIGTERM),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => self.say(&format!("the container cannot be told to stop: {error}")),
+        }
     }
 
     /// Runs processes until all leaders among them have ended well, one has ended badly, or all were made to stop. Without a leader
@@ -289,11 +377,16 @@ impl Supervisor {
         loop {
             let ended = self.reap();
             for (pid, code) in ended.all {
-                let Some(place) = running.iter().position(|child| child.pid == pid) else { continue };
+                let Some(place) = running.iter().position(|child| child.pid == pid) else {
+                    if let Some(sessions) = self.door.as_mut().and_then(Door::sessions_mut) {
+                        sessions.ended(pid, code);
+                    }
+                    continue;
+                };
                 let child = running.remove(place);
                 self.say(&format!("{} ended with exit code {code}", child.name));
                 if code != 0 && !asked {
-                    return self.bad_end(code);
+                    return child.find_failure().unwrap_or_else(|| self.bad_end(code));
                 }
             }
             if !asked && self.is_time_to_look() && self.disks.as_ref().is_some_and(Disks::is_filled) {
@@ -310,7 +403,7 @@ impl Supervisor {
                 if !asked {
                     asked = true;
                     self.say("told to stop: SIGTERM");
-                    self.signal_all(Signal::SIGTERM);
+                    self.ask_to_stop();
                     // There may be nothing to wait for.
                     continue;
                 }
@@ -389,15 +482,32 @@ impl Supervisor {
 
     fn let_in(&mut self) {
         let Some(mut door) = self.door.take() else { return };
-        let ends = SigSet::from(Signal::SIGCHLD);
-        // As for processes of the job: a session begins with the signals that are held back here.
-        let _ = ends.thread_unblock();
-        let answered = door.answer();
-        let _ = ends.thread_block();
+        let answered = with_plain_signals(|| door.answer()).and_then(|()| self.serve_sessions(&mut door));
         self.door = Some(door);
         if let Err(error) = answered {
             self.say(&format!("a session of another node cannot be started: {error}"));
         }
+    }
+
+    /// Runs in the container what guests of it want.
+    fn serve_sessions(&self, door: &mut Door) -> io::Result<()> {
+        let Some(sessions) = door.sessions_mut() else { return Ok(()) };
+        while let Some(wanted) = sessions.next() {
+            // One that comes before there is a container hears of nobody.
+            let Some(name) = self.container.as_ref().filter(|_| self.is_raised) else { continue };
+            let order = Order::Run {
+                name: name.clone(),
+                line: wanted.line.to_string_lossy().into_owned(),
+                environment: self.work.environment.clone(),
+                directory: self.work.directory.clone(),
+                input: Input::Own,
+            };
+            let [input, output, errors] = &wanted.streams;
+            let streams = (input.try_clone()?.into(), (output.try_clone()?.into(), errors.try_clone()?.into()));
+            let carrier = with_plain_signals(|| order.start(streams.0, streams.1))?;
+            sessions.started(carrier.pid, wanted);
+        }
+        Ok(())
     }
 
     fn listen(&mut self) {
@@ -442,10 +552,11 @@ impl Supervisor {
         loop {
             self.signal_all(Signal::SIGKILL);
             if self.has_no_children() {
-                return;
+                break;
             }
             self.wait(Some(FORCE_AGAIN));
         }
+        self.lower();
     }
 
     fn reap_until_none(&mut self) {
@@ -488,4 +599,14 @@ impl Supervisor {
             let _ = log.write_all(format!("{now} {text}\n").as_bytes());
         }
     }
+}
+
+/// Starts something with the signals that are held back here. One that is missed meanwhile is of a child that is reaped before anything is
+/// waited for.
+fn with_plain_signals<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let ends = SigSet::from(Signal::SIGCHLD);
+    ends.thread_unblock()?;
+    let started = start();
+    ends.thread_block()?;
+    started
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::container::Container;
 use crate::agent::gang::Gang;
 use crate::agent::isolate::Rights;
 use crate::agent::layout::{FileNames, Place, Variables};
@@ -41,6 +42,8 @@ pub(super) struct Work {
     pub(super) preparation: Option<String>,
     /// Run then, side by side.
     pub(super) processes: Vec<Process>,
+    /// The container that all of it runs in; `None` for the node itself.
+    pub(super) container: Option<Container>,
     /// The nodes that it runs on together; `None` where it is one.
     pub(super) gang: Option<Gang>,
     /// Whether they may start without being told.

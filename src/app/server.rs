@@ -12,13 +12,14 @@ use super::listeners::Listeners;
 use super::sockets::{self, AgentSocket};
 use crate::auth::{self, Auth, Installation, Keys};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Driver, Isolation, Migrations};
+use crate::config::{self, Config, Driver, Engine, Isolation, Migrations};
 use crate::domain::machine::Size;
-use crate::driver::local::Privilege;
+use crate::driver::local::{EngineChoice, Privilege};
 use crate::driver::{self, SharedDriver, local, sizes};
 use crate::edge::{self, Budget};
 use crate::files::{self, Files};
 use crate::http::{self, Hosts};
+use crate::passage::{self, Rules};
 use crate::reconcile::{self, Reconciler, SystemEntropy, TokioRuntime};
 use crate::service::{self, Service};
 use crate::store::{self, Store};
@@ -57,7 +58,7 @@ pub(super) struct Server {
     edge: Tasks,
     agents: Tasks,
     work: Tasks,
-    _socket: Option<AgentSocket>,
+    _sockets: Vec<AgentSocket>,
 }
 
 /// What runs nodes.
@@ -65,6 +66,8 @@ struct Nodes {
     driver: SharedDriver,
     /// The host folder of the share.
     share: PathBuf,
+    /// Where their container engines may go through this server; `None` for nowhere.
+    registries: Option<Rules>,
 }
 
 impl Server {
@@ -89,7 +92,7 @@ impl Server {
         let auth = blocking(move || Ok(Auth::with_issuers(parts, issuers)?)).await?;
         let prefix = prefix(&installation);
         let sockets_folder = sockets::folder(&run);
-        let nodes = build_driver(config, &prefix, &sockets_folder).await?;
+        let nodes = build_driver(config, &prefix, &run).await?;
         let files = open_files(config, &store, nodes.as_ref()).await?;
         let wake = Wake::default();
         let service = Service::new(service::Parts {
@@ -125,13 +128,19 @@ impl Server {
         }
         let holder = Uuid::now_v7();
         let isolation = nodes.as_ref().map(|nodes| nodes.driver.capabilities().isolation);
-        let mut socket = None;
+        let mut sockets_held = Vec::new();
         let agents = Tasks::new();
         if let Some(nodes) = nodes {
             let (bound, listener) = AgentSocket::bind(&sockets_folder, holder)?;
             let budget = Budget::new(AGENT_CONNECTIONS, AGENT_CONNECTIONS);
             edge::serve_unix(listener, http::agent_router(service.clone()), budget, &agents);
-            socket = Some(bound);
+            let mut bound = vec![bound];
+            if let Some(rules) = nodes.registries {
+                let (passage, listener) = AgentSocket::bind(&sockets::registries_folder(&run), holder)?;
+                passage::serve(listener, rules, &agents);
+                bound.push(passage);
+            }
+            sockets_held = bound;
             let reconciler = Reconciler::new(reconcile::Parts {
                 rows: Arc::new(store.rows(keys.sealer())),
                 driver: nodes.driver,
@@ -176,7 +185,7 @@ impl Server {
             }
         }
         let drain = config.limits.drain.0;
-        Ok(Server { installation, auth, authority, isolation, store, drain, edge, agents, work, _socket: socket })
+        Ok(Server { installation, auth, authority, isolation, store, drain, edge, agents, work, _sockets: sockets_held })
     }
 
     /// Takes no more connections, answers what is in flight, then ends the work behind: the lease is given back, so that another server
@@ -235,12 +244,14 @@ fn prefix(installation: &Installation) -> String {
     format!("by{}", id.get(..8).unwrap_or_default())
 }
 
-async fn build_driver(config: &Config, prefix: &str, sockets: &std::path::Path) -> Result<Option<Nodes>> {
+async fn build_driver(config: &Config, prefix: &str, run: &std::path::Path) -> Result<Option<Nodes>> {
     let Driver::Local(settings) = &config.driver else { return Ok(None) };
     let share = settings.share.clone();
+    let registries = Some(settings.registries.clone()).filter(|rules| settings.engine == Engine::Own && !rules.is_empty());
     let local = local::Settings {
         dir: settings.folder.clone(),
-        sockets: sockets.to_owned(),
+        sockets: sockets::folder(run),
+        registries: registries.as_ref().map(|_| sockets::registries_folder(run)),
         share: Some(share.clone()),
         owner: prefix.to_owned(),
         privilege: match settings.isolation {
@@ -252,10 +263,15 @@ async fn build_driver(config: &Config, prefix: &str, sockets: &std::path::Path) 
         binary: None,
         login: settings.login_address,
         program: None,
+        engine: match &settings.engine {
+            Engine::Own => Some(EngineChoice::Own),
+            Engine::None => None,
+            Engine::Socket(socket) => Some(EngineChoice::Socket(socket.clone())),
+        },
     };
     let build = move || driver::build(driver::Settings::Local(local)).map_err(|error| anyhow::anyhow!("{}", error.chain()));
     let driver = blocking(build).await.context("cannot run nodes on this host")?;
-    Ok(Some(Nodes { driver, share }))
+    Ok(Some(Nodes { driver, share, registries }))
 }
 
 async fn open_files(config: &Config, store: &Store, nodes: Option<&Nodes>) -> Result<Files> {

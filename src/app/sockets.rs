@@ -18,6 +18,11 @@ pub(super) fn folder(run: &Path) -> PathBuf {
     run.join("agents")
 }
 
+/// The folder of passages to registries, beside it.
+pub(super) fn registries_folder(run: &Path) -> PathBuf {
+    run.join("registries")
+}
+
 /// A socket that is removed with its server.
 #[derive(Debug)]
 pub(super) struct AgentSocket(PathBuf);

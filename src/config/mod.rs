@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::domain::quota::{CoreQuota, CoreQuotas, FAMILIES};
 use toml::Value;
 
+use crate::passage::Rules;
 use crate::secret::SecretText;
 
 pub use access::{HeldRole, Issuer, IssuerPrincipal, Principal, PrincipalSecret};
@@ -150,6 +151,21 @@ pub struct Local {
     pub isolation: Isolation,
     /// The address of this host at which users log in to nodes by ssh, as they type it. Default: `127.0.0.1`.
     pub login_address: Option<IpAddr>,
+    /// What runs containers on nodes. Default: an engine of each node's own.
+    pub engine: Engine,
+    /// Where nodes' own engines may pull from through the server, beside their cluster's network. Default: what is public.
+    pub registries: Rules,
+}
+
+/// What runs containers on local nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// An engine of each node's own, made of the host's `dockerd`; none where nodes are process groups.
+    Own,
+    /// Nothing: jobs in containers fail, and say so.
+    None,
+    /// The host's, by its socket; for process groups alone.
+    Socket(PathBuf),
 }
 
 /// How local nodes are separated.
@@ -438,10 +454,31 @@ fn driver(mut section: Section<'_>, folders: &Folders) -> Driver {
                     text => text.parse().ok().filter(|address: &IpAddr| !address.is_unspecified()).map(Some),
                 },
             ),
+            engine: section.take("engine", Engine::Own, "\"own\", \"none\" or the path of a socket", |value| {
+                match value.as_str()? {
+                    "own" => Some(Engine::Own),
+                    "none" => Some(Engine::None),
+                    path => path.starts_with('/').then(|| Engine::Socket(path.into())),
+                }
+            }),
+            registries: registries(&mut section),
         })
     };
     section.end();
     driver
+}
+
+fn registries(section: &mut Section<'_>) -> Rules {
+    let mut rules = Rules::default();
+    for word in section.texts("registries", vec!["public".to_owned()]) {
+        if !rules.add(&word) {
+            section.problem(
+                "registries",
+                &format!("has '{word}': words are \"public\", \"host:port\" and \"host:port=address:port\""),
+            );
+        }
+    }
+    rules
 }
 
 fn limits(mut section: Section<'_>) -> Limits {

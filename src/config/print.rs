@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use toml::Value;
 
-use super::{Config, Driver, HeldRole, Isolation, LogFormat, Migrations, PrincipalSecret, access};
+use super::{Config, Driver, Engine, HeldRole, Isolation, LogFormat, Migrations, PrincipalSecret, access};
 
 impl Config {
     /// All settings as TOML. Secrets are named in comments and not shown.
@@ -65,6 +65,15 @@ impl Config {
                     },
                 );
                 out.value("login_address", local.login_address.map_or_else(|| "none".to_owned(), |address| address.to_string()));
+                out.value(
+                    "engine",
+                    match &local.engine {
+                        Engine::Own => "own".into(),
+                        Engine::None => "none".into(),
+                        Engine::Socket(path) => path.to_string_lossy(),
+                    },
+                );
+                out.list("registries", local.registries.words().into_iter());
             }
         }
 

@@ -39,6 +39,28 @@ pub struct AgentBootstrap {
     /// it. `None` where the nodes have nothing in common.
     #[serde(default)]
     pub gangs: Option<PathBuf>,
+    /// What runs containers on the node; `None` where nothing does.
+    #[serde(default)]
+    pub engine: Option<Engine>,
+}
+
+/// What runs containers on a node: a program that speaks the Docker Engine API on a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// One of the node's own, which the agent starts in the node's namespaces when the first job wants it. Images and containers are the
+    /// node's, and end with it.
+    Own {
+        /// Where its socket and its passing state are. Root of the node alone may enter it.
+        run: PathBuf,
+        /// Where images and containers are kept.
+        data: PathBuf,
+        /// A folder of sockets, each of which is a server's passage to registries elsewhere; `None` where the node needs none, or has none.
+        #[serde(default)]
+        registries: Option<PathBuf>,
+    },
+    /// One that is there anyhow, by its socket. It sees the node's folders under the same paths, and its network is the node's.
+    Socket(PathBuf),
 }
 
 /// How a server is reached.

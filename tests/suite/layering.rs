@@ -46,9 +46,10 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("driver", &["clock", "domain", "error", "id", "task"], &["axum", "reqwest", "sqlx"]),
     ("agent", &["agent::protocol", "clock", "domain", "error", "id", "task"], &["axum", "sqlx"]),
     // The edge of the process, where the parts are put together. `app` may use everything.
+    ("passage", &["task"], &["axum", "hyper", "sqlx"]),
     ("tls", &["clock", "error", "task"], &["axum", "sqlx"]),
     ("edge", &["clock", "error", "http", "task", "tls"], &["sqlx"]),
-    ("config", &["domain", "driver", "edge", "error", "files", "id", "secret", "store", "tls"], &["axum", "sqlx"]),
+    ("config", &["domain", "driver", "edge", "error", "files", "id", "passage", "secret", "store", "tls"], &["axum", "sqlx"]),
 ];
 
 /// Modules without a wall: they put the others together.

@@ -11,6 +11,7 @@ mod bed;
 mod cases;
 mod changes;
 mod conditions;
+mod containers;
 mod contract;
 mod e2e;
 mod edge;

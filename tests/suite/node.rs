@@ -94,6 +94,8 @@ impl Yard {
             hidden: vec![dir.join("data")],
             binary: Some(PathBuf::from(env!("CARGO_BIN_EXE_batchyard"))),
             login: None,
+            engine: None,
+            registries: None,
             program: Some(["/bin/bash", "-c", DOUBLE, "double", &share].map(str::to_owned).to_vec()),
         }
     }

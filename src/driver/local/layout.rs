@@ -28,6 +28,9 @@ pub(super) const PRIVATE: &str = "/run/batchyard";
 /// Inside a node: what all its users may read about their cluster; kept current from outside.
 pub(super) const CLUSTER: &str = "/run/cluster";
 
+/// Inside a node: what its container engine keeps; the default place of the engine's packages.
+pub(super) const IMAGES: &str = "/var/lib/docker";
+
 /// Inside a node: the agent's own folder. In memory, as nothing that it tells of outlives the node's first process: what is written
 /// for each job waits for no disk.
 pub(super) const STATE: &str = "/run/batchyard/state";
@@ -83,6 +86,9 @@ pub(super) struct NodeSpec {
     pub(super) hidden: Vec<PathBuf>,
     /// The folder of agent sockets.
     pub(super) sockets: PathBuf,
+    /// The folder of passages to registries.
+    #[serde(default)]
+    pub(super) registries: Option<PathBuf>,
     /// The host folder that it has at `$AZ_BATCHAI_MOUNT_ROOT/shared`.
     pub(super) share: Option<PathBuf>,
     /// The folder of what all nodes of the cluster know.

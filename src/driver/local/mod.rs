@@ -47,6 +47,9 @@ pub struct Settings {
     pub dir: PathBuf,
     /// The folder in which each server of the installation has the socket that its agents speak to. Made where it is missing.
     pub sockets: PathBuf,
+    /// The folder in which each server has the socket through which nodes' container engines reach registries; `None` for no such way. Made
+    /// where it is missing.
+    pub registries: Option<PathBuf>,
     /// The host folder that every node has at `$AZ_BATCHAI_MOUNT_ROOT/shared`; `None` for no share. Made where it is missing, and
     /// given the mode 1777: jobs write to it as an account of their own.
     pub share: Option<PathBuf>,
@@ -54,7 +57,7 @@ pub struct Settings {
     pub owner: String,
     /// How nodes are separated.
     pub privilege: Privilege,
-    /// Folders that no node may see, wherever they are: the data folder. `dir` and `sockets` always are among them.
+    /// Folders that no node may see, wherever they are: the data folder. `dir` and the folders of sockets always are among them.
     pub hidden: Vec<PathBuf>,
     /// The program whose `node-init` and `agent` nodes run; `None` for this one.
     pub binary: Option<PathBuf>,
@@ -62,6 +65,17 @@ pub struct Settings {
     pub login: Option<IpAddr>,
     /// What nodes run in place of the agent, as seen from inside: for tests of the driver.
     pub program: Option<Vec<String>>,
+    /// What runs containers on nodes; `None` for nothing.
+    pub engine: Option<EngineChoice>,
+}
+
+/// What runs containers on nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// An engine of each node's own, where nodes have namespaces; none where they have not.
+    Own,
+    /// The host's, by its socket: for nodes without namespaces alone, which see the host's folders and network as it does.
+    Socket(PathBuf),
 }
 
 /// Makes nodes on this host.
@@ -85,6 +99,10 @@ impl LocalDriver {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the owner is not a short name"));
         }
         let isolation = privilege::decide(settings.privilege)?;
+        if isolation == Isolation::Namespaces && matches!(settings.engine, Some(EngineChoice::Socket(_))) {
+            let why = "a container engine of the host cannot see nodes that have namespaces: they have engines of their own";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         node::make_folders(&settings.dir)?;
         make_folder(&settings.sockets, 0o700)?;
         // Nodes see these under other names, or not at all: only the real path tells whether one is in a folder they see.
@@ -92,6 +110,12 @@ impl LocalDriver {
         let sockets = settings.sockets.canonicalize()?;
         let share = settings.share.as_deref().map(open_share).transpose()?;
         let mut hidden = vec![dir.clone(), sockets.clone()];
+        let registries = settings.registries.as_deref().map(|folder| {
+            make_folder(folder, 0o700)?;
+            folder.canonicalize()
+        });
+        let registries = registries.transpose()?;
+        hidden.extend(registries.clone());
         hidden.extend(settings.hidden.iter().filter_map(|path| path.canonicalize().ok()));
         if let Some(shown) = LAYERED.iter().find(|shown| hidden.iter().any(|path| Path::new(shown).starts_with(path))) {
             return Err(io::Error::new(
@@ -113,12 +137,14 @@ impl LocalDriver {
             nodes,
             isolation,
             sockets,
+            registries,
             share,
             hidden,
             // Not by its name: the file may be another one by the time a node is made.
             binary: settings.binary.unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
             program: settings.program,
             login: settings.login,
+            engine: settings.engine,
             base_etc,
             cgroups,
             processes: Processes::new()?,

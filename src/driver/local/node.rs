@@ -16,8 +16,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FlockOperation;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::domain::bootstrap::{AgentBootstrap, Isolation, ServerAddress};
+use crate::domain::bootstrap::{AgentBootstrap, Engine, Isolation, ServerAddress};
 use crate::domain::machine::{MachineSpec, Observed, Presence};
+use crate::driver::local::EngineChoice;
 use crate::driver::local::cgroup::{Cgroups, NodeGroup};
 use crate::driver::local::layout::{self, NodeFolder, NodeSpec, at, is_host_name, is_machine_name};
 use crate::driver::local::lock::{FolderLock, is_held, make_folder};
@@ -39,6 +40,7 @@ pub(super) struct Host {
     pub(super) nodes: PathBuf,
     pub(super) isolation: Isolation,
     pub(super) sockets: PathBuf,
+    pub(super) registries: Option<PathBuf>,
     pub(super) share: Option<PathBuf>,
     pub(super) hidden: Vec<PathBuf>,
     /// This program, also when its file was replaced since.
@@ -47,6 +49,8 @@ pub(super) struct Host {
     pub(super) program: Option<Vec<String>>,
     /// Where users who log in come in; `None` where they cannot.
     pub(super) login: Option<IpAddr>,
+    /// What runs containers.
+    pub(super) engine: Option<EngineChoice>,
     /// The folder that every node's `/etc` is a layer over.
     pub(super) base_etc: PathBuf,
     pub(super) cgroups: Cgroups,
@@ -155,6 +159,14 @@ impl Host {
                 Isolation::Namespaces => inside("gangs"),
                 Isolation::ProcessGroup => self.networks.gangs_folder(machine.cluster),
             }),
+            engine: match (self.isolation, &self.engine) {
+                (Isolation::Namespaces, Some(EngineChoice::Own)) => {
+                    let registries = self.registries.as_ref().map(|_| inside("registries"));
+                    Some(Engine::Own { run: inside("engine"), data: layout::IMAGES.into(), registries })
+                }
+                (_, Some(EngineChoice::Socket(socket))) => Some(Engine::Socket(socket.clone())),
+                _ => None,
+            },
             job_groups: groups.iter().map(|group| inside("cgroup").join(&group.name)).collect(),
         }
     }
@@ -188,6 +200,7 @@ impl Host {
             base_etc: self.base_etc.clone(),
             hidden: self.hidden.clone(),
             sockets: self.sockets.clone(),
+            registries: self.registries.clone(),
             share: self.share.clone(),
             cluster_folder: self.networks.shared_folder(machine.cluster),
             gangs: self.networks.gangs_folder(machine.cluster),

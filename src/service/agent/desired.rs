@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::{refused, unmet};
-use crate::agent::protocol::{Account, Assignment, Desired, Host, OutputDirectory, SetupTask, Step, Task, TaskNames};
+use crate::agent::protocol::{
+    Account, Assignment, Container, Desired, Host, OutputDirectory, RegistryLogin, SetupTask, Step, Task, TaskNames,
+};
 use crate::domain::account::PASSWORD;
 use crate::domain::attempt::{AttemptState, Stop};
+use crate::domain::container::{ContainerSettings, REGISTRY_PASSWORD};
 use crate::domain::job::SECRETS;
 use crate::domain::machine::Setup;
 use crate::domain::node_setup::SETUP_SECRETS;
@@ -139,6 +142,25 @@ fn setup_task(sealer: &Sealer, cluster: ResourceUid, sealed: SealedSetup) -> Res
     }))
 }
 
+/// The job's container, with the password of its registry opened.
+fn container(
+    sealer: &Sealer,
+    owner: ResourceUid,
+    settings: &ContainerSettings,
+    secrets: &[crate::store::SecretRow],
+) -> Result<Container, Error> {
+    let password = secrets.iter().find(|secret| secret.field == REGISTRY_PASSWORD);
+    let login = match (&settings.credentials, password) {
+        (Some(credentials), Some(password)) => Some(RegistryLogin {
+            registry: settings.registry.clone(),
+            username: credentials.username.clone(),
+            password: open(sealer, owner, password)?,
+        }),
+        _ => None,
+    };
+    Ok(Container { image: settings.reference(), login, shm_size: settings.shm_bytes() })
+}
+
 fn task(sealer: &Sealer, sealed: SealedTask, rank: i32) -> Result<Task, Error> {
     let SealedTask { job, path, spec, nodes, secrets } = sealed;
     let id = ResourceId::parse(&path).map_err(Error::internal)?;
@@ -172,6 +194,7 @@ fn task(sealer: &Sealer, sealed: SealedTask, rank: i32) -> Result<Task, Error> {
         size,
         processes,
         host_file,
+        container: spec.container.as_ref().map(|settings| container(sealer, job, settings, &secrets)).transpose()?,
         preparation: spec.preparation,
         std_out_err_path_prefix: spec.std_out_err_path_prefix,
         input_directories: spec.input_directories.unwrap_or_default().into_iter().map(|input| (input.id, input.path)).collect(),

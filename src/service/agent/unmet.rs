@@ -17,8 +17,9 @@ const NODE: &str = "NodeSettingsNotSupported";
 /// What of a job cannot be done here.
 pub(super) fn of_job(spec: &JobSpec) -> Option<EntityError> {
     let mut members = Vec::new();
-    if spec.container.is_some() {
-        members.push("containerSettings");
+    let credentials = spec.container.as_ref().and_then(|container| container.credentials.as_ref());
+    if credentials.is_some_and(|credentials| matches!(credentials.password, SecretValue::Vault(_))) {
+        members.push("containerSettings.imageSourceRegistry.credentials.passwordSecretReference");
     }
     if is_mounting(spec.mount_volumes.as_ref()) {
         members.push("mountVolumes");
@@ -75,12 +76,14 @@ fn told(code: &str, who: &str, members: &[&str]) -> Option<EntityError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::container::ContainerSettings;
     use crate::wire::v2018_05_01::samples;
 
     #[test]
     fn what_nodes_can_do_is_not_told() {
         let mut job = samples::job().spec;
-        (job.container, job.mount_volumes) = (None, Some(MountVolumes::default()));
+        job.mount_volumes = Some(MountVolumes::default());
+        job.container = Some(ContainerSettings { image: "ubuntu".into(), registry: None, credentials: None, shm_size: None });
         job.secrets = Some(vec!["A".into()]);
         assert_eq!(of_job(&job), None);
         let mut cluster = samples::cluster().spec;
@@ -95,7 +98,11 @@ mod tests {
             error.into_iter().flat_map(|error| error.details).map(|detail| detail.value).collect()
         };
         let job = samples::job().spec;
-        let wanted = ["containerSettings", "mountVolumes", "secrets.valueSecretReference"];
+        let wanted = [
+            "containerSettings.imageSourceRegistry.credentials.passwordSecretReference",
+            "mountVolumes",
+            "secrets.valueSecretReference",
+        ];
         assert_eq!(members(of_job(&job)), wanted);
         let wanted = [
             "virtualMachineConfiguration.imageReference.virtualMachineImageId",

@@ -66,6 +66,7 @@ impl Node {
             job_user: (isolation == Isolation::Namespaces).then(|| JobUser { name: "batch".into(), uid: JOB, gid: JOB }),
             job_groups: vec![],
             gangs: None,
+            engine: None,
         };
         std::fs::write(dir.join("private/bootstrap.json"), serde_json::to_vec(&bootstrap).expect("a document")).expect("written");
         let mut node = Node { dir, server, agent: None };
@@ -157,6 +158,7 @@ pub(super) fn job(command: &str) -> Assignment {
             processes: vec![process("", command)],
             host_file: "10.0.0.4 slots=1\n".into(),
             preparation: None,
+            container: None,
             std_out_err_path_prefix: "$AZ_BATCHAI_MOUNT_ROOT".into(),
             input_directories: vec![],
             output_directories: vec![OutputDirectory {

@@ -14,9 +14,22 @@ const MEMORY_RESERVE_MIB: u64 = 64;
 /// As [`MEMORY_RESERVE_MIB`]. Unit: processes and threads.
 const PIDS_RESERVE: u64 = 64;
 
-/// Devices that a node may open: null, zero, full, random, urandom, tty, ptmx and terminals.
-const DEVICES: [&str; 8] =
-    ["c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm"];
+/// Devices that a node may open: null, zero, full, random, urandom, tty, ptmx and terminals. Any may be made, which opens none, and
+/// tunnels may be opened, of which there are none without a right over the network: container runtimes demand both for their containers,
+/// and no group may have more than the one above it.
+const DEVICES: [&str; 11] = [
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+    "c 10:200 rwm",
+    "c *:* m",
+    "b *:* m",
+];
 
 /// Processes and threads that a node may have.
 fn pids(size: &Size) -> u64 {

@@ -168,10 +168,7 @@ impl Cgroups {
         let mut pids: Vec<i32> = Vec::new();
         for hierarchy in &self.hierarchies {
             let node = hierarchy.mount.join(&self.base).join(machine);
-            for group in [node.join("init"), node.join("jobs"), node] {
-                let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-                pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-            }
+            list_inside(&node, &mut pids);
         }
         pids.sort_unstable();
         pids.dedup();
@@ -261,6 +258,17 @@ fn remove_group(path: &Path, deadline: Instant) -> io::Result<()> {
             Err(_) => remove_inner(path),
         }
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Processes in a group and in those below it: containers have groups of their own there.
+fn list_inside(group: &Path, pids: &mut Vec<i32>) {
+    let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            list_inside(&entry.path(), pids);
+        }
     }
 }
 

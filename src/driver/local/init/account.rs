@@ -137,6 +137,7 @@ mod tests {
             base_etc: Default::default(),
             hidden: vec![],
             sockets: Default::default(),
+            registries: None,
             share: None,
             cluster_folder: Default::default(),
             gangs: Default::default(),

@@ -96,11 +96,15 @@ pub(super) fn enter_root(spec: &NodeSpec, folder: &NodeFolder) -> io::Result<()>
     mount_devices(&root)?;
     mount_kernel(&root)?;
     mount_run(spec, folder, &root)?;
-    make_tasks(spec, &root.join(layout::TASKS_ROOT.trim_start_matches('/')))?;
+    let tasks = root.join(layout::TASKS_ROOT.trim_start_matches('/'));
+    make_tasks(spec, &tasks)?;
+    bind(&tasks, &tasks, MountFlags::NODEV)?;
     if let Some(share) = &spec.share {
         let target = root.join(layout::TASKS_ROOT.trim_start_matches('/')).join(layout::MOUNTS).join(layout::SHARE);
         bind(share, &target, MountFlags::NOSUID | MountFlags::NODEV)?;
     }
+    // What is mounted below it later is seen by the node's container engine too, which has a view of its own.
+    mount_change(&tasks, MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
     make_with_mode(&inside(&root, Path::new(layout::STATE)), 0o700)?;
 
     std::env::set_current_dir(&root).map_err(at("enter", &root))?;
@@ -289,6 +293,10 @@ fn mount_run(spec: &NodeSpec, folder: &NodeFolder, root: &Path) -> io::Result<()
     make_with_mode(&private, 0o700)?;
     make_folder(&private.join("sockets"), 0o700)?;
     bind(&spec.sockets, &private.join("sockets"), read)?;
+    if let Some(registries) = &spec.registries {
+        make_folder(&private.join("registries"), 0o700)?;
+        bind(registries, &private.join("registries"), read)?;
+    }
     let gangs = private.join("gangs");
     make_folder(&gangs, 0o700)?;
     bind(&spec.gangs, &gangs, MountFlags::NOSUID | MountFlags::NODEV)?;

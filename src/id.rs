@@ -372,8 +372,15 @@ impl ResourceId {
         // Recorded 2018-03-01: what is made without a workspace names none. The resource's own uuid follows, so that two of one name
         // are still apart.
         if self.is_migrated() && matches!(self.kind, Kind::Cluster | Kind::Job | Kind::FileServer) {
-            return format!("{segment}/{}/{}", self.kind.word(), self.name());
+            segment.push_str(&format!("/{}/{}", self.kind.word(), self.name()));
+            return segment;
         }
+        self.whole_segment()
+    }
+
+    /// The same for what is made without a workspace, as if it were made in the one that it is in.
+    pub fn whole_segment(&self) -> String {
+        let mut segment = format!("{}/{}", self.subscription, self.group.to_ascii_lowercase());
         for (kind, name) in self.kind.type_segments().iter().zip(&self.names) {
             segment.push('/');
             segment.push_str(kind);

@@ -66,10 +66,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    // Started for every job, every guest and every step of a container, on the way to its first instruction: nothing else is set up for it.
+    // Started for every job, mount, guest and step of a container, on the way to its first instruction: nothing else is set up for it.
     let done = match words.next().unwrap_or_default().to_str() {
         Some("supervise") => {
             batchyard::agent::supervise(words.next().unwrap_or_default().as_ref()).map(|()| 0).map_err(Into::into)
+        }
+        Some("keep-mount") => {
+            batchyard::agent::keep_mount(words.next().unwrap_or_default().as_ref()).map(|()| 0).map_err(Into::into)
         }
         Some("login") => {
             batchyard::agent::login(&words.next().unwrap_or_default().to_string_lossy()).map(|()| 0).map_err(Into::into)

@@ -59,6 +59,19 @@ ROOT
     rm -f "$log"
 }
 
+# The emulator of blob containers that nodes mount in tests: a package of npm, kept in target/.
+need_emulator() {
+    local version=3.35.0 folder=target/azurite
+    [ "$(sed -n 's/^  "version": "\(.*\)",$/\1/p' $folder/node_modules/azurite/package.json 2>/dev/null)" != $version ] || return 0
+    command -v npm >/dev/null || need_packages npm
+    say "installing azurite $version in $folder"
+    mkdir -p $folder
+    npm install --prefix $folder --no-save --no-audit --no-fund --silent azurite@$version >$folder/log 2>&1 || {
+        tail -n 20 $folder/log >&2
+        fail "npm could not install azurite $version: see above"
+    }
+}
+
 # Puts a cargo on the PATH that is new enough. Installs one for this user alone, and only where there is none.
 need_rust() {
     command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"

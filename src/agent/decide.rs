@@ -108,6 +108,7 @@ mod tests {
                 size: Size { name: text(), cores: 1, memory_mib: 1, gpus: 0 },
                 processes: vec![],
                 host_file: text(),
+                mounts: vec![],
                 preparation: None,
                 container: None,
                 std_out_err_path_prefix: text(),
@@ -123,6 +124,7 @@ mod tests {
         Desired {
             unmet: None,
             account: None,
+            mounts: vec![],
             setup: None,
             assignments: assignments.into_iter().map(|(number, step)| assignment(number, step)).collect(),
         }

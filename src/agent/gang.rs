@@ -7,7 +7,7 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::beneath::{Owner, make_file, make_folders, open_folder, open_trusted};
 use crate::agent::expand::is_name;
+use crate::agent::isolate;
 use crate::agent::layout::{Place, Variables};
 use crate::agent::protocol::{Host, Session};
 use crate::agent::session::{SUBCOMMAND, Sessions};
@@ -124,7 +125,7 @@ impl Gang {
         match isolation {
             Isolation::Namespaces => {
                 let target = open_folder(parent.as_fd(), Path::new(SHARED))?;
-                mount_bind(by_descriptor(folder), by_descriptor(&target))?;
+                isolate::show(folder, &target)?;
             }
             Isolation::ProcessGroup => {
                 unlinkat(&parent, SHARED, AtFlags::REMOVEDIR)?;
@@ -166,11 +167,6 @@ fn reach(peer: &Host, port: u16) -> Result<(), String> {
     TcpStream::connect_timeout(&SocketAddr::new(address, port), MEETING)
         .map(drop)
         .map_err(|error| format!("{address}, port {port}: {error}"))
-}
-
-/// A way to what a descriptor stands for that follows no link of others.
-fn by_descriptor(descriptor: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
 }
 
 /// Where the other nodes of the gang come in.

@@ -1,6 +1,7 @@
 //! What a supervisor gives up, and hides from what it runs, before it runs anything.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, setrlimit};
@@ -100,6 +101,21 @@ pub(super) fn hide_all(hidden: &[PathBuf]) -> io::Result<()> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     hidden.iter().try_for_each(|path| hide(path))
+}
+
+/// Shows the folder `shown` at `target` as well, where nothing in it raises anybody's rights. By descriptor: whatever stands at their
+/// paths.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn show(shown: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
+    mount_bind(by_descriptor(shown), by_descriptor(target))?;
+    Ok(())
+}
+
+/// A path that leads to what is open.
+pub(super) fn by_descriptor(open: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()))
 }
 
 /// Puts nothing over `path`, if it is there.

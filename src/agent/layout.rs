@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::beneath::normal;
 use crate::agent::expand::{Unknown, expand, expand_known, is_name};
-use crate::agent::protocol::{SetupTask, Task};
+use crate::agent::protocol::{Mount, SetupTask, Task};
 use crate::domain::bootstrap::AgentBootstrap;
 use crate::domain::process::Process;
 use crate::domain::resource::{EntityError, NameValue};
@@ -52,8 +52,15 @@ impl Roots {
         }
     }
 
-    /// The place that a path means, if it is one that a job may have made for it.
-    fn find_place(&self, path: &str) -> Option<Place> {
+    /// The place that a path means, if it is one that a job may have made for it. What is mounted hides what is below.
+    fn find_place(&self, path: &str, mounted: &[Mounted]) -> Option<Place> {
+        for mount in mounted {
+            let Some(below) = path.strip_prefix(mount.at.to_str()?) else { continue };
+            if below.is_empty() || below.starts_with('/') {
+                let home = if mount.listed { Home::Listed } else { Home::Storage };
+                return Some(Place { root: mount.at.clone(), below: normal(below.trim_start_matches('/'))?, home });
+            }
+        }
         for (root, trusted) in [(&self.mounts, Trusted::Mounts), (&self.jobs, Trusted::Jobs)] {
             let Some(below) = path.strip_prefix(root.to_str()?) else { continue };
             if !below.is_empty() && !below.starts_with('/') {
@@ -63,9 +70,9 @@ impl Roots {
             let share = self.shares.iter().find(|share| trusted == Trusted::Mounts && relative.starts_with(share.as_str()));
             return Some(match share {
                 Some(share) => {
-                    Place { root: root.join(share), below: relative.strip_prefix(share).ok()?.to_owned(), kept_by_server: true }
+                    Place { root: root.join(share), below: relative.strip_prefix(share).ok()?.to_owned(), home: Home::Listed }
                 }
-                None => Place { root: root.clone(), below: relative, kept_by_server: false },
+                None => Place { root: root.clone(), below: relative, home: Home::Node },
             });
         }
         None
@@ -85,9 +92,35 @@ pub(super) struct Place {
     pub(super) root: PathBuf,
     /// Below it.
     pub(super) below: PathBuf,
-    /// The server reads what is here by itself.
-    pub(super) kept_by_server: bool,
+    /// What it is on.
+    pub(super) home: Home,
 }
+
+/// What a folder is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Home {
+    /// The node's own disk: what is there goes with the job, and to the server before.
+    Node,
+    /// Storage that the server reads by itself.
+    Listed,
+    /// Storage that it does not: what is there stays, and goes to the server as well.
+    Storage,
+}
+
+/// A storage that is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mounted {
+    at: PathBuf,
+    listed: bool,
+}
+
+fn mounted(root: &Path, mounts: &[Mount]) -> impl Iterator<Item = Mounted> {
+    mounts.iter().map(|mount| Mounted { at: root.join(&mount.place), listed: mount.listed })
+}
+
+/// Below a job's temporary folder: where its mounts are.
+pub(super) const MOUNTS: &str = "mounts";
 
 impl Place {
     /// The whole path.
@@ -136,21 +169,23 @@ pub(super) struct Rank<'a> {
     pub(super) node_id: &'a str,
 }
 
-/// A job's layout and its variables.
+/// A job's layout and its variables. `node` is what the node has mounted.
 ///
 /// # Errors
 /// What of the job's spec cannot be, for people: a prefix that is not below a mount or the job's own folders, an unknown variable.
-pub(super) fn job(roots: &Roots, task: &Task, rank: &Rank<'_>) -> Result<(Layout, Variables), EntityError> {
+pub(super) fn job(roots: &Roots, node: &[Mount], task: &Task, rank: &Rank<'_>) -> Result<(Layout, Variables), EntityError> {
     let names = &task.names;
     let temp_below = [&names.workspace, &names.experiment, &names.job].into_iter().collect::<PathBuf>();
-    let temp = Place { root: roots.jobs.clone(), below: checked(&temp_below)?, kept_by_server: false };
+    let temp = Place { root: roots.jobs.clone(), below: checked(&temp_below)?, home: Home::Node };
     let temp_path = text(&temp.path());
+    let own_mounts = temp.path().join(MOUNTS);
+    let mounted: Vec<Mounted> = mounted(&own_mounts, &task.mounts).chain(mounted(&roots.mounts, node)).collect();
 
     let mut service = Variables::default();
     let master = task.hosts.first().map_or("", |host| host.address.as_str());
     for (name, value) in [
         ("AZ_BATCHAI_MOUNT_ROOT", text(&roots.mounts)),
-        ("AZ_BATCHAI_JOB_MOUNT_ROOT", format!("{temp_path}/mounts")),
+        ("AZ_BATCHAI_JOB_MOUNT_ROOT", text(&own_mounts)),
         ("AZ_BATCHAI_JOB_TEMP", temp_path.clone()),
         ("AZ_BATCHAI_JOB_TEMP_DIR", text(&roots.jobs)),
         ("AZ_BATCHAI_SHARED_JOB_TEMP", format!("{temp_path}/shared")),
@@ -172,8 +207,9 @@ pub(super) fn job(roots: &Roots, task: &Task, rank: &Rank<'_>) -> Result<(Layout
     // Paths may name variables of the user, whose values may name paths: the values as they are before outputs are known serve here.
     let early = Variables::of_user(&service, &task.environment)?;
     let segment = normal(&task.output_segment).ok_or_else(|| failure("The job's output path is not allowed."))?;
-    let own_folder =
-        |what: &str, prefix: &str| -> Result<Place, EntityError> { Ok(place_of(roots, &early, what, prefix)?.join(&segment)) };
+    let own_folder = |what: &str, prefix: &str| -> Result<Place, EntityError> {
+        Ok(place_of(roots, &mounted, &early, what, prefix)?.join(&segment))
+    };
 
     let mut own = vec![own_folder("stdOutErrPathPrefix", &task.std_out_err_path_prefix)?];
     let standard = own.first().map(|own| own.join(Path::new(STANDARD))).ok_or_else(|| failure("The job has no output path."))?;
@@ -211,13 +247,20 @@ pub(super) fn job(roots: &Roots, task: &Task, rank: &Rank<'_>) -> Result<(Layout
 ///
 /// # Errors
 /// As for [`job`].
-pub(super) fn setup(roots: &Roots, task: &SetupTask, node_id: &str) -> Result<(Place, FileNames, Variables), EntityError> {
+pub(super) fn setup(
+    roots: &Roots,
+    node: &[Mount],
+    task: &SetupTask,
+    node_id: &str,
+) -> Result<(Place, FileNames, Variables), EntityError> {
     let mut service = Variables::default();
     service.set("AZ_BATCHAI_MOUNT_ROOT", text(&roots.mounts));
     service.set("AZ_BATCH_NODE_ID", node_id.to_owned());
     let early = Variables::of_user(&service, &task.environment)?;
     let suffix = normal(&task.std_out_err_path_suffix).ok_or_else(|| failure("The setup task's output path is not allowed."))?;
-    let place = place_of(roots, &early, "stdOutErrPathPrefix of the setup task", &task.std_out_err_path_prefix)?.join(&suffix);
+    let mounted: Vec<Mounted> = mounted(&roots.mounts, node).collect();
+    let what = "stdOutErrPathPrefix of the setup task";
+    let place = place_of(roots, &mounted, &early, what, &task.std_out_err_path_prefix)?.join(&suffix);
     service.set("AZ_BATCHAI_STDOUTERR_DIR", text(&place.path()));
     let files = FileNames { preparation: (String::new(), String::new()), log: format!("execution-{node_id}.log") };
     Ok((place, files, Variables::of_user(&service, &task.environment)?))
@@ -248,9 +291,9 @@ pub(super) fn setup_output(node_id: &str) -> (String, String) {
     (format!("stdout-{node_id}.txt"), format!("stderr-{node_id}.txt"))
 }
 
-fn place_of(roots: &Roots, variables: &Variables, what: &str, prefix: &str) -> Result<Place, EntityError> {
+fn place_of(roots: &Roots, mounted: &[Mounted], variables: &Variables, what: &str, prefix: &str) -> Result<Place, EntityError> {
     let path = expand(prefix, |name| variables.find(name)).map_err(|unknown| unknown_variable(what, prefix, &unknown))?;
-    roots.find_place(&path).ok_or_else(|| {
+    roots.find_place(&path, mounted).ok_or_else(|| {
         failure(format!(
             "The {what} '{prefix}' is not a path below $AZ_BATCHAI_MOUNT_ROOT, $AZ_BATCHAI_JOB_MOUNT_ROOT or $AZ_BATCHAI_JOB_TEMP_DIR."
         ))
@@ -348,6 +391,7 @@ mod tests {
             size: Size { name: "STANDARD_NC6".into(), cores: 6, memory_mib: 1024, gpus: 1 },
             processes: vec![],
             host_file: String::new(),
+            mounts: vec![],
             preparation: None,
             container: None,
             std_out_err_path_prefix: prefix.into(),
@@ -378,7 +422,7 @@ mod tests {
             OutputDirectory { id: "LOCAL".into(), path_prefix: "$AZ_BATCHAI_JOB_TEMP".into(), path_suffix: None },
         ];
         task.input_directories = vec![("DATA".into(), "$AZ_BATCHAI_MOUNT_ROOT/shared/data".into())];
-        let (layout, variables) = job(&roots(), &task, &rank()).expect("allowed");
+        let (layout, variables) = job(&roots(), &[], &task, &rank()).expect("allowed");
         let mounts = "/mnt/batch/tasks/shared/LS_root/mounts";
         let segment = "sub/rg/workspaces/w/experiments/e/jobs/j/uid";
         for (name, value) in [
@@ -396,20 +440,48 @@ mod tests {
             assert_eq!(variables.find(name), Some(value.as_str()), "{name}");
         }
         assert_eq!(layout.standard.root, PathBuf::from(format!("{mounts}/shared")));
-        assert!(layout.standard.kept_by_server && !layout.outputs[1].1.kept_by_server);
+        assert_eq!((layout.standard.home, layout.outputs[1].1.home), (Home::Listed, Home::Node));
         assert_eq!(layout.own.len(), 3);
         assert_eq!(layout.files.log, "execution.log");
+    }
+
+    #[test]
+    fn what_is_mounted_is_where_its_outputs_are() {
+        let mount = |place: &str, listed| Mount {
+            place: place.into(),
+            source: crate::agent::protocol::Source::Command { line: "m".into() },
+            listed,
+            deadline_ms: 1,
+        };
+        let node = [mount("nfs", false), mount("shared", true)];
+        let mut task = task("$AZ_BATCHAI_MOUNT_ROOT/nfs/runs");
+        task.mounts = vec![mount("a/bfs", true)];
+        let output = |prefix: &str| OutputDirectory { id: "O".into(), path_prefix: prefix.into(), path_suffix: None };
+        let own = "/mnt/batch/tasks/shared/LS_root/jobs/w/e/j/mounts";
+        for (prefix, root, home) in [
+            ("$AZ_BATCHAI_JOB_MOUNT_ROOT/a/bfs", format!("{own}/a/bfs"), Home::Listed),
+            ("$AZ_BATCHAI_JOB_MOUNT_ROOT/a/bfsx", "/mnt/batch/tasks/shared/LS_root/jobs".into(), Home::Node),
+            ("$AZ_BATCHAI_MOUNT_ROOT/shared/x", "/mnt/batch/tasks/shared/LS_root/mounts/shared".into(), Home::Listed),
+        ] {
+            task.output_directories = vec![output(prefix)];
+            let (layout, _) = job(&roots(), &node, &task, &rank()).expect("allowed");
+            assert_eq!(layout.standard.root, PathBuf::from("/mnt/batch/tasks/shared/LS_root/mounts/nfs"));
+            assert!(layout.standard.home == Home::Storage && layout.standard.below.starts_with("runs/sub"));
+            assert_eq!((layout.outputs[0].1.root.clone(), layout.outputs[0].1.home), (PathBuf::from(root), home), "{prefix}");
+        }
+        task.output_directories = vec![output("$AZ_BATCHAI_JOB_MOUNT_ROOT/a/bfs/../../../x")];
+        assert!(job(&roots(), &node, &task, &rank()).is_err());
     }
 
     #[test]
     fn a_gang_has_a_log_and_preparation_of_each_node_and_one_standard_output() {
         let mut task = task("$AZ_BATCHAI_MOUNT_ROOT");
         task.hosts.push(Host { node_id: "tvm-2".into(), address: "10.0.0.5".into() });
-        let (layout, variables) = job(&roots(), &task, &Rank { rank: 1, node_id: "tvm-2" }).expect("allowed");
+        let (layout, variables) = job(&roots(), &[], &task, &Rank { rank: 1, node_id: "tvm-2" }).expect("allowed");
         assert_eq!(layout.files.log, "execution-tvm-2.log");
         assert_eq!(layout.files.preparation.0, "stdout-job_prep-tvm-2.txt");
         assert_eq!(variables.find("AZ_BATCH_HOST_LIST"), Some("10.0.0.4,10.0.0.5"));
-        assert!(!layout.standard.kept_by_server, "the mount root itself is no share");
+        assert_eq!(layout.standard.home, Home::Node, "the mount root itself is no share");
     }
 
     #[test]
@@ -429,14 +501,14 @@ mod tests {
         ] {
             let mut task = task(bad);
             task.environment = vec![variable("EVIL", "$AZ_BATCHAI_MOUNT_ROOT/a/../../..")];
-            let error = job(&roots(), &task, &rank()).expect_err(bad);
+            let error = job(&roots(), &[], &task, &rank()).expect_err(bad);
             assert_eq!(error.code, SETUP_FAILED);
             assert!(error.message.contains(bad), "{}", error.message);
         }
         for good in ["$AZ_BATCHAI_MOUNT_ROOT", "${AZ_BATCHAI_JOB_MOUNT_ROOT}/afs", "$AZ_BATCHAI_JOB_TEMP_DIR", "$MINE/x"] {
             let mut task = task(good);
             task.environment = vec![variable("MINE", "$AZ_BATCHAI_MOUNT_ROOT/a")];
-            job(&roots(), &task, &rank()).expect(good);
+            job(&roots(), &[], &task, &rank()).expect(good);
         }
     }
 
@@ -448,7 +520,7 @@ mod tests {
             path_prefix: "$AZ_BATCHAI_MOUNT_ROOT".into(),
             path_suffix: Some("../../x".into()),
         }];
-        assert!(job(&roots(), &task, &rank()).is_err());
+        assert!(job(&roots(), &[], &task, &rank()).is_err());
     }
 
     #[test]
@@ -464,7 +536,7 @@ mod tests {
             variable("LOGS", "$AZ_BATCHAI_STDOUTERR_DIR"),
             variable("PATH", "/opt/bin"),
         ];
-        let (layout, variables) = job(&roots(), &task, &rank()).expect("allowed");
+        let (layout, variables) = job(&roots(), &[], &task, &rank()).expect("allowed");
         let mounts = "/mnt/batch/tasks/shared/LS_root/mounts";
         assert_eq!(variables.find("AZ_BATCHAI_MOUNT_ROOT"), Some(mounts));
         assert_eq!(variables.find("DEEP"), Some(format!("{mounts}/d/x:$LATER").as_str()));

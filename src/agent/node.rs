@@ -16,10 +16,11 @@ use crate::agent::beneath::{open_folder, open_trusted, remove_contents, remove_t
 use crate::agent::container::{self, Name};
 use crate::agent::decide::{Action, Local, Said, decide};
 use crate::agent::engine::Engines;
-use crate::agent::layout::{self, Place, Rank, STANDARD};
-use crate::agent::part::{Happening, Running, find_running};
+use crate::agent::layout::{self, Home, Layout, MOUNTS, Place, Rank, STANDARD};
+use crate::agent::mount::{self, Mounts, Owner, Progress};
+use crate::agent::part::{Happening, Kind, Running, find_running};
 use crate::agent::process;
-use crate::agent::protocol::{Assignment, Desired, Step};
+use crate::agent::protocol::{Assignment, Desired, Mount, Step};
 use crate::agent::record::{Folder, Record, Told, name_once};
 use crate::agent::setup::Setup;
 use crate::agent::ship::{Shipped, Shipper, add_to_log};
@@ -50,6 +51,9 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 /// More to read again than this is read beside the loop.
 const LONG: u64 = 4 << 20;
 
+/// Time between two looks at output on storage.
+const LOOKS: Duration = Duration::from_secs(1);
+
 /// Something that the loop is told.
 pub(super) enum Heard {
     /// Of the supervisor of a part.
@@ -58,6 +62,12 @@ pub(super) enum Heard {
     Setup(Happening),
     /// Nothing is left of a part that its supervisor left behind.
     Swept(AttemptUid),
+    /// Of the keeper of a mount.
+    Mount(mount::Name, Happening),
+    /// What a part wrote to the node's mounts is with their storage, or so many files are not.
+    Written(AttemptUid, Result<(), usize>),
+    /// The output of a part was looked at, which took so long.
+    Looked(AttemptUid, Box<Shipper>, Duration),
     /// All output of a part is known.
     Finished(AttemptUid, Box<Shipper>),
     /// Temporary folders are removed.
@@ -99,12 +109,29 @@ pub(super) struct Part {
     shared: Option<PathBuf>,
     /// As in [`Plan`]. Until it is gone the part has not ended, whatever its supervisor said.
     container: Option<Name>,
+    /// When its output is looked at next, where that is done beside the loop.
+    look_at: Option<Instant>,
+    /// Whether its end came while that was being done.
+    ended_meanwhile: bool,
+    /// What it wrote to the node's mounts.
+    written: Written,
     /// How it ended, once nothing of it runs.
     end: Option<End>,
     /// Whether all its output is known.
     finished: bool,
     /// When it was heard to run.
     pub(super) running_since: Option<Instant>,
+}
+
+/// Whether what a part wrote is with the storage that the node has mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// Nobody asked.
+    Unknown,
+    /// It is waited for.
+    Awaited,
+    /// It is, or the wait is over.
+    Known,
 }
 
 impl Part {
@@ -122,6 +149,9 @@ impl Part {
             local: Vec::new(),
             shared: None,
             container: None,
+            look_at: None,
+            ended_meanwhile: false,
+            written: Written::Unknown,
             end: None,
             finished: false,
             running_since: None,
@@ -185,6 +215,7 @@ pub(super) struct Node {
     pub(super) watch: Watch,
     setup: Setup,
     engines: Engines,
+    mounts: Mounts,
     desired: Option<Desired>,
     state_dir: PathBuf,
     tasks: Tasks,
@@ -218,9 +249,11 @@ impl Node {
             }
         }
         let mut running: BTreeMap<PathBuf, Running> =
-            find_running(&state_dir, starter.bootstrap.isolation)?.into_iter().collect();
+            find_running(Kind::Supervisor, &state_dir, starter.bootstrap.isolation)?.into_iter().collect();
         let setup = Setup::recover(&state_dir, &starter.boot_id, &mut running)?;
+        let mounts = Mounts::recover(&starter.bootstrap, tasks.clone(), heard.clone())?;
         let mut node = Node {
+            mounts,
             watch: Watch::new()?,
             parts: BTreeMap::new(),
             setup,
@@ -310,8 +343,23 @@ impl Node {
     /// Does what is to be done now.
     fn act(&mut self) {
         let Some(desired) = self.desired.take() else { return };
+        let now = Instant::now();
         let had = self.setup.running().is_some();
-        let wanted = self.setup.want(desired.setup.as_ref(), desired.unmet.as_ref(), &self.starter);
+        let mounted = match &desired.unmet {
+            Some(error) => {
+                self.setup.fail(error.clone(), &self.starter);
+                Progress::Pending
+            }
+            None => self.mounts.want(Owner::Node, &desired.mounts, &self.starter.roots, &self.starter.bootstrap, now),
+        };
+        let wanted = match &mounted {
+            Progress::Failed(error) => {
+                self.setup.fail(error.clone(), &self.starter);
+                Ok(())
+            }
+            Progress::Pending => Ok(()),
+            Progress::Ready => self.setup.want(desired.setup.as_ref(), &desired.mounts, &self.starter),
+        };
         let watched = if had { Ok(()) } else { self.watch_setup() };
         if let Err(error) = wanted.and(watched) {
             tracing::error!(%error, "the setup task cannot be started");
@@ -319,26 +367,50 @@ impl Node {
         // Each round does what the one before made possible; there are few.
         for _ in 0..4 {
             let local = self.parts.iter().map(|(attempt, part)| (*attempt, part.local())).collect();
-            let may_start = *self.setup.state() == SetupState::Done && self.removing == 0;
-            let actions = decide(&desired, may_start, &local);
+            let is_set_up = match mounted {
+                Progress::Ready => *self.setup.state() == SetupState::Done,
+                Progress::Pending => false,
+                // A job that comes to a node whose mounts broke is started, and fails at once.
+                Progress::Failed(_) => true,
+            };
+            let actions = decide(&desired, is_set_up && self.removing == 0, &local);
             if actions.is_empty() {
                 break;
             }
             for action in actions {
-                self.do_action(&desired, action);
+                self.do_action(&desired, &mounted, action);
             }
         }
+        let parts = &self.parts;
+        let stays = |attempt: AttemptUid| {
+            let listed = desired.assignments.iter().any(|assignment| assignment.attempt == attempt);
+            listed && parts.get(&attempt).is_none_or(|part| !part.is_over())
+        };
+        self.mounts.keep_only(stays, now);
         self.desired = Some(desired);
     }
 
-    fn do_action(&mut self, desired: &Desired, action: Action) {
-        let path = |attempt: AttemptUid| self.state_dir.join(PARTS).join(name_once(&attempt.to_string()));
+    fn do_action(&mut self, desired: &Desired, mounted: &Progress, action: Action) {
+        let parts_dir = self.state_dir.join(PARTS);
+        let path = |attempt: AttemptUid| parts_dir.join(name_once(&attempt.to_string()));
         match action {
             Action::Start(attempt) => {
                 let Some(assignment) = desired.assignments.iter().find(|assignment| assignment.attempt == attempt) else {
                     return;
                 };
-                self.start(assignment, path(attempt));
+                let own = match mounted {
+                    Progress::Failed(error) => Progress::Failed(error.clone()),
+                    _ => self.mount_for(assignment),
+                };
+                match own {
+                    // Asked again when there is news of them.
+                    Progress::Pending => {}
+                    Progress::Failed(error) => {
+                        let end = End::SetupFailed { error };
+                        self.parts.insert(attempt, Part::ended_at_once(path(attempt), end));
+                    }
+                    Progress::Ready => self.start(assignment, &desired.mounts, path(attempt)),
+                }
             }
             Action::EndUnstarted(attempt) => {
                 self.parts.insert(attempt, Part::ended_at_once(path(attempt), End::Stopped));
@@ -374,12 +446,21 @@ impl Node {
         });
     }
 
-    fn start(&mut self, assignment: &Assignment, path: PathBuf) {
+    /// Mounts what a part has for itself.
+    fn mount_for(&mut self, assignment: &Assignment) -> Progress {
+        if assignment.task.unmet.is_some() {
+            return Progress::Ready;
+        }
+        let owner = Owner::Part(assignment.attempt);
+        self.mounts.want(owner, &assignment.task.mounts, &self.starter.roots, &self.starter.bootstrap, Instant::now())
+    }
+
+    fn start(&mut self, assignment: &Assignment, mounts: &[Mount], path: PathBuf) {
         let attempt = assignment.attempt;
         let rank = Rank { rank: assignment.rank, node_id: &self.starter.bootstrap.node_id };
         let laid_out = match &assignment.task.unmet {
             Some(error) => Err(error.clone()),
-            None => layout::job(&self.starter.roots, &assignment.task, &rank),
+            None => layout::job(&self.starter.roots, mounts, &assignment.task, &rank),
         };
         let with_engine = laid_out.and_then(|(layout, variables)| {
             let engine = assignment.task.container.as_ref().map(|_| self.engines.ensure()).transpose()?;
@@ -393,17 +474,20 @@ impl Node {
                 return;
             }
         };
+        let views = self.mounts.views(Owner::Part(attempt));
         let places = std::iter::once((STANDARD.to_owned(), &layout.standard))
             .chain(layout.outputs.iter().map(|(id, place)| (id.clone(), place)));
-        let shipped = places.filter(|(_, place)| !place.kept_by_server).map(|(id, place)| Shipped { id, place: place.clone() });
+        let seen = |place: &Place| seen_here(place, &layout, &assignment.task.mounts, &views);
+        let shipped =
+            places.filter(|(_, place)| place.home != Home::Listed).map(|(id, place)| Shipped { id, place: seen(place) });
         let plan = Plan {
             shipped: shipped.collect(),
-            log: (layout.standard.clone(), layout.files.log.clone()),
-            local: layout.own.iter().filter(|place| !place.kept_by_server).cloned().collect(),
+            log: (seen(&layout.standard), layout.files.log.clone()),
+            local: layout.own.iter().filter(|place| place.home == Home::Node).cloned().collect(),
             shared: None,
             container: None,
         };
-        let work = self.starter.job_work(assignment, layout, &variables, engine);
+        let work = self.starter.job_work(assignment, &views, layout, &variables, engine);
         let plan = Plan {
             shared: work.gang.as_ref().and_then(|gang| gang.folder.clone()),
             container: work.container.as_ref().map(|container| container.name.clone()),
@@ -411,7 +495,7 @@ impl Node {
         };
         let started = Folder::create(&path).and_then(|folder| {
             folder.write_json(PLAN, &plan)?;
-            Ok((Running::start(&path, &work)?, folder))
+            Ok((Running::start(Kind::Supervisor, work.isolation, &path, &work)?, folder))
         });
         match started {
             Ok((running, folder)) => {
@@ -445,6 +529,17 @@ impl Node {
             Heard::Setup(happening) => {
                 let task = self.desired.as_ref().and_then(|desired| desired.setup.as_ref());
                 self.setup.happened(happening, task, &self.starter);
+            }
+            Heard::Mount(name, happening) => self.mounts.heard(name, happening, Instant::now()),
+            Heard::Written(attempt, written) => self.written(attempt, written),
+            Heard::Looked(attempt, shipper, took) => {
+                self.with(attempt, |part| {
+                    part.shipper = Some(*shipper);
+                    part.look_at = Some(Instant::now() + LOOKS.max(took * 5));
+                });
+                if self.parts.get_mut(&attempt).is_some_and(|part| std::mem::take(&mut part.ended_meanwhile)) {
+                    self.finish(attempt);
+                }
             }
             Heard::Swept(attempt) => self.finish(attempt),
             Heard::Finished(attempt, shipper) => self.with(attempt, |part| {
@@ -517,13 +612,15 @@ impl Node {
         self.watch.remove(attempt);
         let Some(part) = self.parts.get_mut(&attempt) else { return };
         let Some(mut shipper) = part.shipper.take() else {
-            part.finished = true;
+            part.ended_meanwhile = part.is_slow();
+            part.finished = !part.ended_meanwhile;
             return;
         };
-        if shipper.to_verify() > LONG {
+        if shipper.is_slow() || shipper.to_verify() > LONG {
             let heard = self.heard.clone();
             tokio::task::spawn_blocking(move || {
                 shipper.finish();
+                shipper.read_next();
                 let _ = heard.send(Heard::Finished(attempt, Box::new(shipper)));
             });
         } else {
@@ -570,6 +667,7 @@ impl Node {
                 shipper.look_at(change, &mut self.watch);
             }
         }
+        // What is looked at beside the loop is not watched: storage changes without a word.
         for part in self.parts.values_mut().filter(|part| part.is_to_be_watched()) {
             if let Some(shipper) = &mut part.shipper {
                 part.watched = true;
@@ -600,6 +698,74 @@ impl Node {
         }
     }
 
+    /// Looks at and reads, beside the loop, what may take long. Answers when to look next.
+    pub(super) fn look_beside(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        for (attempt, part) in &mut self.parts {
+            if !part.prepared && part.end.is_none()
+                || !part.shipper.as_ref().is_some_and(|shipper| shipper.is_slow() && shipper.is_at_rest())
+            {
+                continue;
+            }
+            let is_due = part.end.is_none() && part.look_at.is_none_or(|at| at <= now);
+            let is_to_read = part.shipper.as_ref().is_some_and(Shipper::is_to_read);
+            if !is_due && !is_to_read {
+                next = [next, part.look_at.filter(|_| part.end.is_none())].into_iter().flatten().min();
+                continue;
+            }
+            let (Some(mut shipper), heard, attempt) = (part.shipper.take(), self.heard.clone(), *attempt) else { continue };
+            tokio::task::spawn_blocking(move || {
+                let began = Instant::now();
+                if is_due {
+                    shipper.look_at_all(None);
+                }
+                shipper.read_next();
+                let _ = heard.send(Heard::Looked(attempt, Box::new(shipper), began.elapsed()));
+            });
+        }
+        next
+    }
+
+    /// Sees to it that what parts that are over wrote is with its storage. Answers when there is something to do next.
+    pub(super) fn settle(&mut self, now: Instant) -> Option<Instant> {
+        let over: Vec<AttemptUid> = self
+            .parts
+            .iter()
+            .filter(|(_, part)| part.is_over() && part.written == Written::Unknown)
+            .map(|(attempt, _)| *attempt)
+            .collect();
+        for attempt in over {
+            let caches =
+                if self.parts.get(&attempt).is_some_and(|part| part.log.is_some()) { self.mounts.caches() } else { Vec::new() };
+            self.with(attempt, |part| part.written = if caches.is_empty() { Written::Known } else { Written::Awaited });
+            if !caches.is_empty() {
+                let heard = self.heard.clone();
+                tokio::task::spawn_blocking(move || {
+                    let _ = heard.send(Heard::Written(attempt, mount::wait_written(&caches)));
+                });
+            }
+            if !self.mounts.is_free(attempt) {
+                self.act();
+            }
+        }
+        if self.mounts.is_to_mend(now) {
+            self.act();
+        }
+        self.mounts.end_overdue(now)
+    }
+
+    fn written(&mut self, attempt: AttemptUid, written: Result<(), usize>) {
+        if let Err(count) = written {
+            tracing::warn!(%attempt, count, "files of a job could not be written to the storage in time");
+        }
+        self.with(attempt, |part| part.written = Written::Known);
+    }
+
+    /// Whether all that a part wrote to storage is there, and its own mounts are gone.
+    pub(super) fn is_settled(&self, attempt: AttemptUid, part: &Part) -> bool {
+        self.mounts.is_empty() || part.written == Written::Known && self.mounts.is_free(attempt)
+    }
+
     /// Ends by force what is overdue. Answers when the next is.
     pub(super) fn end_overdue(&mut self, now: Instant) -> Option<Instant> {
         for (attempt, part) in &mut self.parts {
@@ -617,8 +783,26 @@ impl Node {
 
 impl Part {
     fn is_to_be_watched(&self) -> bool {
-        !self.watched && self.end.is_none() && self.prepared && self.shipper.as_ref().is_some_and(Shipper::has_directories)
+        let watchable = |shipper: &Shipper| shipper.has_directories() && !shipper.is_slow();
+        !self.watched && self.end.is_none() && self.prepared && self.shipper.as_ref().is_some_and(watchable)
     }
+
+    /// Whether its output is looked at beside the loop, and is being looked at.
+    fn is_slow(&self) -> bool {
+        self.prepared && self.shipper.is_none() && !self.finished && !self.watched && self.log.is_some()
+    }
+
+    /// Whether nothing of it runs, and the server has all its output.
+    fn is_over(&self) -> bool {
+        self.end.is_some() && self.finished && self.shipper.as_ref().is_none_or(Shipper::is_drained)
+    }
+}
+
+/// A place of a job as the agent sees it: where a mount of the job is, in the node's own view.
+fn seen_here(place: &Place, layout: &Layout, mounts: &[Mount], views: &[PathBuf]) -> Place {
+    let own = layout.temp.path().join(MOUNTS);
+    let view = mounts.iter().zip(views).find(|(mount, _)| own.join(&mount.place) == place.root);
+    Place { root: view.map_or_else(|| place.root.clone(), |(_, view)| view.clone()), ..place.clone() }
 }
 
 /// Ends all processes of an attempt that is marked by a variable.

@@ -1,4 +1,4 @@
-//! One thing that a supervisor runs, from the agent's side: starting it, finding it again, telling it, and noticing its end.
+//! A process that outlives the agent, from the agent's side: starting it, finding it again, telling it, and noticing its end.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,18 +10,42 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::process::Signal;
+use serde::Serialize;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::agent::process::{self, Handle};
 use crate::agent::readiness::readable;
 use crate::agent::record::{Folder, Record, Told, hand_over};
-use crate::agent::work::Work;
 use crate::domain::bootstrap::Isolation;
 use crate::task::Tasks;
 
-/// The hidden subcommand of this binary that is a supervisor.
-pub(super) const SUBCOMMAND: &str = "supervise";
+/// What a process is that outlives the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Supervises what is run, in a view of its own.
+    Supervisor,
+    /// Keeps a mount, in the node's view.
+    Keeper,
+}
+
+impl Kind {
+    /// The hidden subcommand of this binary that is one.
+    fn subcommand(self) -> &'static str {
+        match self {
+            Kind::Supervisor => "supervise",
+            Kind::Keeper => "keep-mount",
+        }
+    }
+
+    /// Namespaces of its own, where the node has any.
+    fn namespaces(self) -> CloneFlags {
+        match self {
+            Kind::Supervisor => CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS,
+            Kind::Keeper => CloneFlags::CLONE_NEWPID,
+        }
+    }
+}
 
 /// What happened to a supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +70,11 @@ impl Running {
     ///
     /// # Errors
     /// It was not started.
-    pub(super) fn start(path: &Path, work: &Work) -> io::Result<Running> {
+    pub(super) fn start<W: Serialize>(kind: Kind, isolation: Isolation, path: &Path, work: &W) -> io::Result<Running> {
         let folder = Folder::open(path)?;
         let control = folder.control()?;
         let input = hand_over(work)?;
-        let child = spawn(work.isolation, path.as_os_str().to_owned(), input)?;
+        let child = spawn(kind, isolation, path.as_os_str().to_owned(), input)?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         // Its number is its own until it is waited for, which only we do.
         let process = Handle::open(pid, || true).ok_or_else(|| io::Error::other("the supervisor cannot be watched"))?;
@@ -58,8 +82,8 @@ impl Running {
     }
 
     /// Takes hold of a supervisor that an earlier agent started.
-    fn adopt(path: &Path, pid: i32) -> Option<Running> {
-        let process = Handle::open(pid, || find_supervised(pid).as_deref() == Some(path))?;
+    fn adopt(kind: Kind, path: &Path, pid: i32) -> Option<Running> {
+        let process = Handle::open(pid, || find_folder(kind, pid).as_deref() == Some(path))?;
         // Without its folder nothing can be told to it.
         let control = Folder::open(path).and_then(|folder| folder.control()).or_else(|_| File::open("/dev/null")).ok()?;
         Some(Running { process, control, child: None, pid })
@@ -149,11 +173,11 @@ async fn next_record(events: Option<&AsyncFd<OwnedFd>>, line: &mut Vec<u8>) -> R
 }
 
 /// Starts the process. With namespaces from a thread of its own: what that gives up is gone for it alone.
-fn spawn(isolation: Isolation, path: OsString, input: OwnedFd) -> io::Result<Child> {
+fn spawn(kind: Kind, isolation: Isolation, path: OsString, input: OwnedFd) -> io::Result<Child> {
     let spawn = move || {
         Command::new("/proc/self/exe")
             .arg0("batchyard")
-            .arg(SUBCOMMAND)
+            .arg(kind.subcommand())
             .arg(path)
             .current_dir("/")
             .stdin(Stdio::from(input))
@@ -166,7 +190,7 @@ fn spawn(isolation: Isolation, path: OsString, input: OwnedFd) -> io::Result<Chi
             .name("spawn".into())
             .stack_size(256 * 1024)
             .spawn(move || {
-                unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)?;
+                unshare(kind.namespaces())?;
                 spawn()
             })?
             .join()
@@ -174,12 +198,12 @@ fn spawn(isolation: Isolation, path: OsString, input: OwnedFd) -> io::Result<Chi
     }
 }
 
-/// The folder of the supervisor that `pid` is, if it is one of ours.
-fn find_supervised(pid: i32) -> Option<PathBuf> {
+/// The folder of the process of a kind that `pid` is, if it is one of ours.
+fn find_folder(kind: Kind, pid: i32) -> Option<PathBuf> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
     let [_, subcommand, path, ..] = words.as_slice() else { return None };
-    if *subcommand != SUBCOMMAND.as_bytes() {
+    if *subcommand != kind.subcommand().as_bytes() {
         return None;
     }
     // What a job calls itself does not count: it has another user, or is no first process.
@@ -190,18 +214,18 @@ fn find_supervised(pid: i32) -> Option<PathBuf> {
     (user == rustix::process::getuid().as_raw()).then(|| PathBuf::from(path))
 }
 
-/// What an agent finds when it starts: supervisors that run, by their folder.
+/// What an agent finds when it starts: processes of a kind that run, by their folder.
 ///
 /// # Errors
 /// There is no `/proc`.
-pub(super) fn find_running(state_dir: &Path, isolation: Isolation) -> io::Result<Vec<(PathBuf, Running)>> {
+pub(super) fn find_running(kind: Kind, state_dir: &Path, isolation: Isolation) -> io::Result<Vec<(PathBuf, Running)>> {
     let ours = |pid: &i32| match isolation {
         Isolation::Namespaces => is_first_of_namespace(*pid),
         Isolation::ProcessGroup => true,
     };
     let found = process::list()?.into_iter().filter_map(|pid| {
-        let path = find_supervised(pid).filter(|path| path.starts_with(state_dir))?;
-        let running = ours(&pid).then(|| Running::adopt(&path, pid))??;
+        let path = find_folder(kind, pid).filter(|path| path.starts_with(state_dir))?;
+        let running = ours(&pid).then(|| Running::adopt(kind, &path, pid))??;
         Some((path, running))
     });
     Ok(found.collect())

@@ -4,14 +4,15 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat, renameat};
 use rustix::io::Errno;
 
 use crate::agent::beneath::{Owner, find_kind, make_file, make_folders, open_trusted, remove_contents};
-use crate::agent::layout::{HOST_FILE, Place, STANDARD};
+use crate::agent::isolate;
+use crate::agent::layout::{HOST_FILE, MOUNTS, Place, STANDARD};
 use crate::agent::work::JobFolders;
 
 /// Folders in a job's own folder that hold what an attempt wrote.
@@ -35,16 +36,35 @@ fn doing(what: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
     move |error| Failure { doing: what.into(), error }
 }
 
-/// Makes all folders of a job.
+/// A mount of the job as the node sees it, and its place below the job's own mount root.
+pub(super) type View<'j> = (OwnedFd, &'j Path);
+
+/// Opens the job's mounts, which are in a folder of the node's own.
+///
+/// # Errors
+/// One is not there.
+pub(super) fn open_views(job: &JobFolders) -> Result<Vec<View<'_>>, Failure> {
+    let open = |(view, place): &'_ (PathBuf, PathBuf)| {
+        open_trusted(view).map_err(doing(format!("open the mount '{}'", place.display())))
+    };
+    job.mounts.iter().map(|mount| Ok((open(mount)?, mount.1.as_path()))).collect()
+}
+
+/// Makes all folders of a job, and shows its mounts in them.
 ///
 /// # Errors
 /// The first that could not be made.
-pub(super) fn make_job_folders(job: &JobFolders, owner: Owner) -> Result<(), Failure> {
+pub(super) fn make_job_folders(job: &JobFolders, views: &[View<'_>], owner: Owner) -> Result<(), Failure> {
     let jobs = open_trusted(&job.temp.root).map_err(doing("open the folder of jobs"))?;
     remove_contents(jobs.as_fd()).map_err(doing("remove what earlier jobs left in their temporary folders"))?;
     let temp = make_folders(jobs.as_fd(), &job.temp.below, owner).map_err(doing("make the job's temporary folder"))?;
-    for name in ["mounts", "shared"] {
+    for name in [MOUNTS, "shared"] {
         make_folders(temp.as_fd(), Path::new(name), owner).map_err(doing("make the job's temporary folders"))?;
+    }
+    for (view, place) in views {
+        make_folders(temp.as_fd(), &Path::new(MOUNTS).join(place), None)
+            .and_then(|target| isolate::show(view, &target))
+            .map_err(doing(format!("show the mount '{}'", place.display())))?;
     }
     make_file(temp.as_fd(), HOST_FILE, None)
         .and_then(|mut file| file.write_all(job.host_file.as_bytes()))
@@ -123,8 +143,8 @@ fn rename_free(folder: BorrowedFd<'_>, name: &str, attempt: i32) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::layout::Home;
     use std::fs;
-    use std::path::PathBuf;
 
     struct Temp(PathBuf);
 
@@ -137,12 +157,13 @@ mod tests {
         }
 
         fn job(&self, number: i32) -> JobFolders {
-            let place = |root: &str, below: &str| Place { root: self.0.join(root), below: below.into(), kept_by_server: false };
+            let place = |root: &str, below: &str| Place { root: self.0.join(root), below: below.into(), home: Home::Node };
             JobFolders {
                 number,
                 temp: place("jobs", "w/e/j"),
                 outputs: vec![place("share", "s/uid/outputs/a")],
                 own: vec![place("share", "s/uid")],
+                mounts: vec![],
                 host_file: "10.0.0.4 slots=1\n".into(),
             }
         }
@@ -155,7 +176,7 @@ mod tests {
     }
 
     fn make(job: &JobFolders) {
-        make_job_folders(job, None).unwrap_or_else(|failure| panic!("{}: {}", failure.doing, failure.error));
+        make_job_folders(job, &[], None).unwrap_or_else(|failure| panic!("{}: {}", failure.doing, failure.error));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::domain::attempt::Stop;
 use crate::domain::machine::{Setup as SetupState, Size};
 use crate::domain::process::Process;
 use crate::domain::resource::{EntityError, NameValue};
+use crate::domain::storage::{Endpoint, ShareAt};
 use crate::id::{AttemptUid, MachineUid};
 
 pub use crate::domain::report::Seen;
@@ -159,6 +160,9 @@ pub struct Desired {
     /// Who may log in, until the setup is reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,
+    /// What is mounted before that and stays mounted, below `AZ_BATCHAI_MOUNT_ROOT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// What is done once, before any assignment; `None` for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<SetupTask>,
@@ -181,6 +185,71 @@ impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Account").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// A storage that is mounted.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Its place below the mount root: segments joined by `/`, none of them `.`, `..` or empty.
+    pub place: String,
+    /// What it is.
+    pub source: Source,
+    /// Whether the server lists and links what is on it by itself: then nothing on it is shipped.
+    pub listed: bool,
+    /// Longest time that mounting may take. Unit: milliseconds.
+    pub deadline_ms: u32,
+}
+
+impl std::fmt::Debug for Mount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mount").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// What is mounted.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// An Azure file share, over SMB.
+    Share {
+        /// Where it is.
+        at: ShareAt,
+        /// The account, which is the user as well.
+        account: String,
+        /// The account's key. Secret.
+        key: String,
+        /// Mode of its files, octal.
+        file_mode: String,
+        /// Mode of its directories, octal.
+        directory_mode: String,
+    },
+    /// An Azure blob container.
+    Container {
+        /// The base URL of the account's containers.
+        at: Endpoint,
+        /// The account.
+        account: String,
+        /// The container.
+        container: String,
+        /// What opens it: the query of its signed URL. Secret.
+        access: String,
+        /// Options of the documented FUSE client.
+        options: Option<String>,
+    },
+    /// A directory of a file server, over NFS.
+    Server {
+        /// Its address.
+        address: String,
+        /// The directory.
+        directory: String,
+        /// Options of the mount command.
+        options: Option<String>,
+    },
+    /// Whatever a command of the user's mounts. The place is appended to it.
+    Command {
+        /// Run by a shell.
+        line: String,
+    },
 }
 
 /// The setup task, run as the node's root.
@@ -253,6 +322,9 @@ pub struct Task {
     pub processes: Vec<Process>,
     /// The content of the host file.
     pub host_file: String,
+    /// What is mounted for the time of the job, below `AZ_BATCHAI_JOB_MOUNT_ROOT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// The job preparation, run on every node.
     pub preparation: Option<String>,
     /// The container that all of it runs in; `None` for the node itself.

@@ -40,13 +40,17 @@ pub(super) fn current(node: &Node) -> Said {
 }
 
 fn say(node: &Node, with_output_of: Option<AttemptUid>) -> Said {
-    let parts = node.parts.iter().map(|(attempt, part)| seen(*attempt, part, with_output_of == Some(*attempt)));
+    let parts = node.parts.iter().map(|(attempt, part)| {
+        // What is yet to be settled begins once all is with the server.
+        let with_output = with_output_of == Some(*attempt) && node.is_settled(*attempt, part);
+        seen(*attempt, part, with_output, node.is_settled(*attempt, part))
+    });
     Said { setup: node.setup().clone(), parts: parts.collect() }
 }
 
-fn seen(attempt: AttemptUid, part: &Part, with_output: bool) -> Seen {
+fn seen(attempt: AttemptUid, part: &Part, with_output: bool, is_settled: bool) -> Seen {
     let all_is_sent = part.shipper().is_none_or(|shipper| shipper.is_drained() || with_output && shipper.is_last());
-    let end = part.end().filter(|_| all_is_sent).cloned();
+    let end = part.end().filter(|_| all_is_sent && is_settled).cloned();
     let state = if end.is_some() { AssignmentState::Ended } else { part.state() };
     let ended_at = end.as_ref().and_then(|_| part.ended_at());
     Seen { attempt, state, started_at: part.started_at(), end, ended_at }

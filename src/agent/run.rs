@@ -194,6 +194,9 @@ impl Agent {
     fn step(&mut self) -> io::Result<Option<Instant>> {
         let now = Instant::now();
         let mut wake_at = self.node.end_overdue(now);
+        for at in [self.node.settle(now), self.node.look_beside(now)].into_iter().flatten() {
+            wake_at = Some(wake_at.map_or(at, |before| before.min(at)));
+        }
         let mut wake = |at: Option<Instant>| wake_at = [wake_at, at].into_iter().flatten().min();
         if self.look_at.is_none() && self.node.is_to_look() {
             self.look_at = Some(now + GATHER);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::agent::beneath::{open_file, open_folder, open_trusted, remove_tree};
 use crate::agent::layout::{self, Place};
-use crate::agent::part::{Happening, Running};
-use crate::agent::protocol::SetupTask;
+use crate::agent::part::{Happening, Kind, Running};
+use crate::agent::protocol::{Mount, SetupTask};
 use crate::agent::record::{Folder, Record, find_private, name_once, write_private};
 use crate::agent::start::Starter;
 use crate::domain::attempt::End;
@@ -32,6 +32,8 @@ pub(super) struct Setup {
     boot_path: PathBuf,
     running: Option<Running>,
     began: bool,
+    /// What the node has mounted.
+    mounts: Vec<Mount>,
 }
 
 impl Setup {
@@ -50,7 +52,7 @@ impl Setup {
         let began = found.is_some();
         let path = found.unwrap_or_else(|| state_dir.join(name_once(FOLDER)));
         let running = running.remove(&path);
-        let mut setup = Setup { state: State::Pending, boot_path: state_dir.join(BOOT), began, running, path };
+        let mut setup = Setup { state: State::Pending, boot_path: state_dir.join(BOOT), began, running, path, mounts: vec![] };
         let same_boot = find_private::<String>(&setup.boot_path).is_some_and(|boot| boot == boot_id);
         if setup.began && !same_boot && setup.running.is_none() {
             setup.remove()?;
@@ -82,15 +84,21 @@ impl Setup {
         self.running.as_ref()
     }
 
-    /// Does what is wanted, once.
-    pub(super) fn want(&mut self, task: Option<&SetupTask>, unmet: Option<&EntityError>, starter: &Starter) -> io::Result<()> {
+    /// It cannot be done.
+    pub(super) fn fail(&mut self, error: EntityError, starter: &Starter) {
+        if self.state == State::Pending {
+            let named = error.details.iter().any(|detail| detail.name == "nodeId");
+            self.state =
+                State::Failed(if named { error } else { error.with_detail("nodeId", starter.bootstrap.node_id.clone()) });
+        }
+    }
+
+    /// Does what is wanted, once; what the node mounts is there.
+    pub(super) fn want(&mut self, task: Option<&SetupTask>, mounts: &[Mount], starter: &Starter) -> io::Result<()> {
         if self.state != State::Pending {
             return Ok(());
         }
-        if let Some(error) = unmet {
-            self.state = State::Failed(error.clone().with_detail("nodeId", starter.bootstrap.node_id.clone()));
-            return Ok(());
-        }
+        self.mounts = mounts.to_vec();
         let Some(task) = task else {
             self.state = State::Done;
             return Ok(());
@@ -114,7 +122,7 @@ impl Setup {
                 return Ok(());
             }
         }
-        match layout::setup(&starter.roots, task, &starter.bootstrap.node_id) {
+        match layout::setup(&starter.roots, mounts, task, &starter.bootstrap.node_id) {
             Err(mut error) => {
                 error.code = FAILED.into();
                 self.state = State::Failed(error.with_detail("nodeId", starter.bootstrap.node_id.clone()));
@@ -124,7 +132,7 @@ impl Setup {
                 Folder::create(&self.path)?;
                 self.began = true;
                 let work = starter.setup_work(task, place, files, &variables);
-                self.running = Some(Running::start(&self.path, &work)?);
+                self.running = Some(Running::start(Kind::Supervisor, work.isolation, &self.path, &work)?);
             }
         }
         Ok(())
@@ -175,7 +183,7 @@ impl Setup {
         };
         let mut error = error.with_detail("nodeId", node_id.clone());
         if let Some(task) = task
-            && let Ok((place, ..)) = layout::setup(&starter.roots, task, node_id)
+            && let Ok((place, ..)) = layout::setup(&starter.roots, &self.mounts, task, node_id)
         {
             error = with_evidence(error, task, &place, &layout::setup_output(node_id));
         }

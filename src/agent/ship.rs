@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::agent::beneath::{open_file, open_folder, open_trusted};
-use crate::agent::layout::{Place, STANDARD};
+use crate::agent::layout::{Home, Place, STANDARD};
 use crate::agent::protocol::{Chunk, MAX_INLINE_OUTPUT, MAX_OUTPUT_BODY, OutputQuery};
 use crate::agent::record::Folder;
 use crate::agent::watch::{Change, Watch, Watched};
@@ -149,6 +149,8 @@ pub(super) struct Shipper {
     journal: Option<(File, usize)>,
     /// Whether nothing writes any more.
     finished: bool,
+    /// Whether its files are where looking at them may take long: then that is for whoever may wait.
+    slow: bool,
 }
 
 impl Shipper {
@@ -157,6 +159,7 @@ impl Shipper {
         let mut shipper = Shipper {
             attempt,
             roots: directories.iter().map(|_| None).collect(),
+            slow: directories.iter().any(|shipped| shipped.place.home == Home::Storage),
             directories,
             files: BTreeMap::new(),
             pending: BTreeSet::new(),
@@ -288,7 +291,9 @@ impl Shipper {
             return;
         }
         let known = self.files.entry(key.clone()).or_insert_with(Known::new);
-        let (identity, size) = ((meta.dev(), meta.ino()), meta.len());
+        // Storage gives files other numbers from one look to the next.
+        let slow = self.slow;
+        let (identity, size) = (if slow { (0, 0) } else { (meta.dev(), meta.ino()) }, meta.len());
         let modified = (meta.mtime(), meta.mtime_nsec());
         match known.identity {
             // What an earlier agent read is taken for what is there now, as far as it goes.
@@ -360,12 +365,35 @@ impl Shipper {
         self.in_flight == Next::Nothing && self.pending.is_empty()
     }
 
-    /// What is on its way: the same again until [`acknowledged`](Self::acknowledged), then what comes next.
+    /// What is on its way: the same again until [`acknowledged`](Self::acknowledged), then what comes next. For one that is slow that is
+    /// what was [read](Self::read_next).
     pub(super) fn next(&mut self) -> &Next {
+        if !self.slow {
+            self.read_next();
+        }
+        &self.in_flight
+    }
+
+    /// Reads what comes next, where nothing is on its way.
+    pub(super) fn read_next(&mut self) {
         if self.in_flight == Next::Nothing {
             self.in_flight = self.gather();
         }
-        &self.in_flight
+    }
+
+    /// Whether it is to be looked at and read beside the loop, as that may take long.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.in_flight == Next::Nothing
+    }
+
+    /// Whether something is known of that is to be read.
+    pub(super) fn is_to_read(&self) -> bool {
+        self.in_flight == Next::Nothing && !self.pending.is_empty()
     }
 
     /// Whether all that is not yet with the server goes within one report.

@@ -53,10 +53,11 @@ impl Starter {
         all
     }
 
-    /// The work of one part of a job, in a container of `engine` where there is one.
+    /// The work of one part of a job, in a container of `engine` where there is one. `views` is where its mounts are in the node's view.
     pub(super) fn job_work(
         &self,
         assignment: &Assignment,
+        views: &[PathBuf],
         layout: Layout,
         variables: &Variables,
         engine: Option<Socket>,
@@ -72,7 +73,7 @@ impl Starter {
             in_container: task.container.is_some(),
         });
         let container = match (&task.container, engine) {
-            (Some(container), Some(engine)) => Some(self.container(assignment, container, engine, &temp, gang.as_ref())),
+            (Some(container), Some(engine)) => Some(self.container(assignment, container, engine, (&temp, views), gang.as_ref())),
             _ => None,
         };
         // In a container the job is its root, and its image says where programs and home are.
@@ -115,6 +116,7 @@ impl Starter {
                 temp: layout.temp,
                 outputs: layout.outputs.into_iter().map(|(_, place)| place).collect(),
                 own: layout.own,
+                mounts: views.iter().cloned().zip(task.mounts.iter().map(|mount| PathBuf::from(&mount.place))).collect(),
                 host_file: task.host_file.clone(),
             }),
             preparation: task.preparation.clone(),
@@ -130,7 +132,7 @@ impl Starter {
         assignment: &Assignment,
         wanted: &protocol::Container,
         engine: Socket,
-        temp: &Path,
+        (temp, views): (&Path, &[PathBuf]),
         gang: Option<&Gang>,
     ) -> Container {
         let same = |path: &Path, access| Bind { source: path.to_owned(), target: path.to_owned(), access };
@@ -138,6 +140,12 @@ impl Starter {
         binds.extend(gang.and_then(|gang| gang.folder.clone()).map(|source| Bind {
             source,
             target: temp.join(SHARED),
+            access: Access::Write,
+        }));
+        let own = temp.join(layout::MOUNTS);
+        binds.extend(views.iter().zip(&assignment.task.mounts).map(|(view, mount)| Bind {
+            source: view.clone(),
+            target: own.join(&mount.place),
             access: Access::Write,
         }));
         if engine.is_own {

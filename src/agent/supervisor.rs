@@ -24,7 +24,7 @@ use crate::agent::exec::start_shell;
 use crate::agent::gang::Door;
 use crate::agent::isolate;
 use crate::agent::layout::{SETUP_FAILED, Variables};
-use crate::agent::prepare::{Failure, make_job_folders, make_place};
+use crate::agent::prepare::{Failure, make_job_folders, make_place, open_views};
 use crate::agent::process;
 use crate::agent::record::{Folder, Record, Told};
 use crate::agent::scarce::{Counters, Disks};
@@ -195,13 +195,17 @@ impl Supervisor {
             Some(gang) => gang.make_folder(self.owner).map_err(doing("make the folder of the job's nodes"))?,
             None => None,
         };
+        let views = match &self.work.job {
+            Some(job) => open_views(job)?,
+            None => Vec::new(),
+        };
         match self.work.isolation {
             Isolation::Namespaces => isolate::narrow_view(&self.work.hidden).map_err(doing("hide the node's own files"))?,
             Isolation::ProcessGroup => rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
                 .map_err(|error| doing("become the parent of orphans")(error.into()))?,
         }
         if let Some(job) = &self.work.job {
-            make_job_folders(job, self.owner)?;
+            make_job_folders(job, &views, self.owner)?;
             if let (Some(gang), Some(shared)) = (&self.work.gang, &shared) {
                 gang.show_folder(shared, &job.temp, self.work.isolation).map_err(doing("share a folder with the other nodes"))?;
             }

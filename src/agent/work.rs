@@ -76,6 +76,8 @@ pub(super) struct JobFolders {
     pub(super) outputs: Vec<Place>,
     /// The job's own folders, which hold them: what an earlier attempt left in them is put aside.
     pub(super) own: Vec<Place>,
+    /// What is mounted for it: where each is in the node's view, and its place below the job's own mount root.
+    pub(super) mounts: Vec<(PathBuf, PathBuf)>,
     /// The content of the host file.
     pub(super) host_file: String,
 }

@@ -110,6 +110,8 @@ impl Server {
                 .map(|_| SHARE.to_owned())
                 .into_iter()
                 .collect(),
+            storages: config.storage.known.clone(),
+            mount_deadline: config.storage.deadline.0,
             limits: service::Limits {
                 clusters: config.limits.clusters,
                 file_servers: config.limits.file_servers,
@@ -259,6 +261,8 @@ async fn build_driver(config: &Config, prefix: &str, run: &std::path::Path) -> R
             Isolation::Namespaces => Privilege::Namespaces,
             Isolation::ProcessGroups => Privilege::ProcessGroup,
         },
+        storage: config.storage.known.clone(),
+        mount_commands: settings.mount_commands,
         hidden: vec![config.folders.data.clone(), config.folders.keys.clone(), config.folders.run.clone()],
         binary: None,
         login: settings.login_address,

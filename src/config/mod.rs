@@ -7,6 +7,7 @@ mod access;
 mod environment;
 mod print;
 mod read;
+mod storage;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::domain::quota::{CoreQuota, CoreQuotas, FAMILIES};
+use crate::domain::storage::Storages;
 use toml::Value;
 
 use crate::passage::Rules;
@@ -37,6 +39,8 @@ pub struct Config {
     pub archive: Archive,
     /// Where nodes come from.
     pub driver: Driver,
+    /// What nodes mount.
+    pub storage: Storage,
     /// What may be asked for.
     pub limits: Limits,
     /// How many requests a caller may send.
@@ -155,6 +159,8 @@ pub struct Local {
     pub engine: Engine,
     /// Where nodes' own engines may pull from through the server, beside their cluster's network. Default: what is public.
     pub registries: Rules,
+    /// Whether users' mount commands run on nodes, which takes rights that reach the host's kernel. Default: no.
+    pub mount_commands: bool,
 }
 
 /// What runs containers on local nodes.
@@ -166,6 +172,15 @@ pub enum Engine {
     None,
     /// The host's, by its socket; for process groups alone.
     Socket(PathBuf),
+}
+
+/// `[storage]`: storage that nodes mount, and that the server lists outputs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Where accounts are. Default: those of Azure's public cloud.
+    pub known: Storages,
+    /// Longest time that mounting may take. Default: 60 s.
+    pub deadline: Span,
 }
 
 /// How local nodes are separated.
@@ -305,6 +320,7 @@ impl Config {
             database: database(root.section("database"), environment),
             archive: archive(root.section("archive"), &folders, environment),
             driver: driver(root.section("driver"), &folders),
+            storage: storage::read(root.section("storage")),
             limits: limits(root.section("limits")),
             throttle: throttle(root.section("throttle")),
             log: log(root.section("log")),
@@ -462,6 +478,7 @@ fn driver(mut section: Section<'_>, folders: &Folders) -> Driver {
                 }
             }),
             registries: registries(&mut section),
+            mount_commands: section.flag("mount_commands", false),
         })
     };
     section.end();

@@ -74,7 +74,19 @@ impl Config {
                     },
                 );
                 out.list("registries", local.registries.words().into_iter());
+                out.value("mount_commands", local.mount_commands);
             }
+        }
+
+        out.section("storage");
+        out.list("suffixes", self.storage.known.suffixes.iter().cloned());
+        out.value("deadline", self.storage.deadline.to_string());
+        for account in &self.storage.known.accounts {
+            out.table("storage.account");
+            out.value("name", account.name.as_str());
+            out.optional("blob", account.blob.as_ref().map(ToString::to_string));
+            out.optional("smb", account.smb.as_ref().map(ToString::to_string));
+            out.optional("file", account.file.as_ref().map(ToString::to_string));
         }
 
         out.section("limits");

@@ -42,6 +42,13 @@ pub struct AgentBootstrap {
     /// What runs containers on the node; `None` where nothing does.
     #[serde(default)]
     pub engine: Option<Engine>,
+    /// The unix socket through which storage is reached, where the node's network leads nowhere; `None` where it leads there by itself.
+    /// See [`GATE_OPEN`].
+    #[serde(default)]
+    pub gate: Option<PathBuf>,
+    /// Whether mount commands of users may run, with the agent's own rights over the node.
+    #[serde(default)]
+    pub mount_commands: bool,
 }
 
 /// What runs containers on a node: a program that speaks the Docker Engine API on a unix socket.
@@ -62,6 +69,9 @@ pub enum Engine {
     /// One that is there anyhow, by its socket. It sees the node's folders under the same paths, and its network is the node's.
     Socket(PathBuf),
 }
+
+/// What a gate answers once it is open. Asked with a line `host:port`, it answers a line: this, after which bytes go through, or why not.
+pub const GATE_OPEN: &str = "open";
 
 /// How a server is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

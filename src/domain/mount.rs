@@ -40,11 +40,38 @@ impl MountVolumes {
         shares.chain(blobs).chain(servers).chain(others)
     }
 
+    /// The field under which the account key of the mount at a place is sealed, where it has one.
+    pub fn key_field(&self, place: &str) -> Option<String> {
+        let shares = self.azure_file_shares.iter().flatten().position(|mount| mount.relative_path == place).map(share_key_field);
+        let blob =
+            || self.azure_blob_file_systems.iter().flatten().position(|mount| mount.relative_path == place).map(blob_key_field);
+        shares.or_else(blob)
+    }
+
     /// The file servers that are mounted.
     pub fn file_servers(&self) -> &[FileServerMount] {
         self.file_servers.as_deref().unwrap_or_default()
     }
 }
+
+/// Code and message where a file share cannot be mounted.
+///
+/// Source: documented errors of jobs.
+pub const SHARE_FAILED: (&str, &str) = ("AZFMountError", "Unable to mount Azure File");
+
+/// Code and message where a container cannot be mounted.
+///
+/// Source: documented errors of jobs.
+pub const CONTAINER_FAILED: (&str, &str) = ("BFSMountError", "unable to mount blob fuse file system");
+
+/// Code and message where a file server cannot be mounted.
+pub const SERVER_FAILED: (&str, &str) = ("NFSMountError", "Unable to mount file server");
+
+/// Code and message where a user's mount command fails.
+pub const COMMAND_FAILED: (&str, &str) = ("UnmanagedMountError", "Unable to mount unmanaged file system");
+
+/// Code where the places of mounts do not go together.
+pub const PLACE_FAILED: &str = "MountPathError";
 
 /// The field under which the account key of the file share at `index` is sealed.
 pub fn share_key_field(index: usize) -> String {

@@ -1,6 +1,9 @@
 //! What jobs write, as the service keeps and lists it.
 
 use crate::clock::Timestamp;
+use crate::domain::sas::StorageService;
+use crate::domain::secret::SecretText;
+use crate::domain::storage::Endpoint;
 
 /// A file or directory in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub enum OutputPlace {
         /// Segments joined by `/`; none of them is `.`, `..` or empty.
         path: String,
     },
+    /// On a storage account that the server lists by itself, and that gives out files by links of its own.
+    Storage(StoragePlace),
     /// With the server, under an attempt and a directory id.
     Archive {
         /// The attempt.
@@ -35,6 +40,23 @@ pub enum OutputPlace {
         /// The directory's id; `stdouterr` for the standard one.
         directory: String,
     },
+}
+
+/// A directory on a storage account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoragePlace {
+    /// Which of the account's services it is on.
+    pub service: StorageService,
+    /// The base URL of that service of the account.
+    pub base: Endpoint,
+    /// The account.
+    pub account: String,
+    /// Its key.
+    pub key: SecretText,
+    /// The container or share.
+    pub container: String,
+    /// The path in it: segments joined by `/`; none of them is `.`, `..` or empty.
+    pub path: String,
 }
 
 /// Longest id of an output directory. Unit: bytes.

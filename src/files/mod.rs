@@ -1,9 +1,10 @@
-//! Where outputs are found: on the share that local nodes mount, or in the archive that the server keeps.
+//! Where outputs are found: on the share that local nodes mount, on storage accounts, or in the archive that the server keeps.
 //!
 //! In: a place, a path and a range. Out: listings, sizes and streams of bytes, a bounded piece at a time. Names come from jobs and are
 //! hostile. Refuses to know who asks and how a link is made.
 
 mod archive;
+mod azure;
 mod share;
 
 use std::ops::Range;
@@ -16,9 +17,11 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
+use crate::clock::Timestamp;
 use crate::domain::output::{OutputEntry, OutputFile, OutputPlace, check_path};
 use crate::error::{Error, ErrorCode};
 use crate::files::archive::Archive;
+use crate::files::azure::Azure;
 use crate::files::share::{Failure, Opened};
 use crate::service::OutputStore;
 use crate::store::Store;
@@ -43,6 +46,7 @@ const SWEEP: Duration = Duration::from_secs(1800);
 pub struct Files {
     share: Option<Share>,
     archive: Archive,
+    azure: Azure,
 }
 
 #[derive(Clone)]
@@ -55,7 +59,7 @@ impl Files {
     /// Over the rows of `store`, the objects of `archive` and the host folder of the share, where there is one.
     pub fn new(store: Store, share: Option<PathBuf>, archive: Arc<dyn ObjectStore>) -> Files {
         let share = share.map(|folder| Share { folder: Arc::new(folder), places: Arc::new(Semaphore::new(AT_ONCE)) });
-        Files { share, archive: Archive::new(store, archive) }
+        Files { share, archive: Archive::new(store, archive), azure: Azure::default() }
     }
 
     /// Starts what removes objects of the archive that nothing refers to: those of deleted jobs, of contents that were replaced, and of
@@ -106,6 +110,7 @@ impl OutputStore for Files {
         }
         match place {
             OutputPlace::Archive { attempt, directory: id } => self.archive.list(*attempt, id, directory).await,
+            OutputPlace::Storage(place) => self.azure.list(place, directory).await,
             OutputPlace::Share { path } => {
                 let path = joined(path, directory);
                 let listed = self.share()?.call(move |share| share::list(share, &path)).await?;
@@ -117,10 +122,19 @@ impl OutputStore for Files {
         }
     }
 
+    fn link(&self, place: &OutputPlace, path: &str, expires: Timestamp) -> Option<String> {
+        match place {
+            OutputPlace::Storage(place) => azure::link(place, path, expires),
+            OutputPlace::Share { .. } | OutputPlace::Archive { .. } => None,
+        }
+    }
+
     async fn stat(&self, place: &OutputPlace, path: &str) -> Result<OutputFile, Error> {
         check_path(path).map_err(|_| absent(path))?;
         match place {
             OutputPlace::Archive { attempt, directory } => self.archive.stat(*attempt, directory, path).await,
+            // It is read by links of the storage's own.
+            OutputPlace::Storage(_) => Err(absent(path)),
             OutputPlace::Share { path: above } => Ok(self.share()?.open(joined(above, path), path).await?.known),
         }
     }
@@ -134,6 +148,7 @@ impl OutputStore for Files {
         check_path(path).map_err(|_| absent(path))?;
         match place {
             OutputPlace::Archive { attempt, directory } => self.archive.read(*attempt, directory, path, range).await,
+            OutputPlace::Storage(_) => Err(absent(path)),
             OutputPlace::Share { path: above } => {
                 let share = self.share()?.clone();
                 let opened = Arc::new(share.open(joined(above, path), path).await?);

@@ -98,9 +98,10 @@ impl<'a> Maker<'a> {
             signer,
             base,
             job: stored.uid,
-            segment: format!("{}/{}", id.output_segment(), stored.uid),
+            // The route of links has all names, also those that an older version left out.
+            segment: format!("{}/{}", id.whole_segment(), stored.uid),
             attempt: match place {
-                OutputPlace::Share { .. } => None,
+                OutputPlace::Share { .. } | OutputPlace::Storage(_) => None,
                 OutputPlace::Archive { attempt, .. } => Some(*attempt),
             },
             directory,
@@ -289,6 +290,16 @@ mod tests {
             assert_eq!(follow(&signer, &url, expires).expect_err("expired").code, ErrorCode::InvalidLink);
             assert!(follow(&Signer::new(&[2; 32]), &url, NOW).is_err());
         }
+    }
+
+    #[test]
+    fn a_job_that_an_older_version_made_has_links_that_lead_somewhere() {
+        let (signer, mut job) = (Signer::new(&[1; 32]), job());
+        job.path = job.path.replace("workspaces/w/experiments/e", "workspaces/migrated-eastus/experiments/migrated");
+        let expires = NOW + std::time::Duration::from_secs(300);
+        let url = Maker::new(&signer, "http://h", &job, "OUT", &place(), expires).expect("a maker").link("a/b");
+        let linked = follow(&signer, &url, NOW).expect("a good link");
+        assert_eq!(linked.path(&job.spec).as_deref(), Some("a/b"));
     }
 
     #[test]

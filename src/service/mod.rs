@@ -48,6 +48,7 @@ use crate::domain::operation::Operation;
 use crate::domain::output::{OutputEntry, OutputFile, OutputPlace};
 use crate::domain::quota::CoreQuotas;
 use crate::domain::resource::{Envelope, Resource};
+use crate::domain::storage::Storages;
 use crate::error::Error;
 use crate::id::{MachineUid, ResourceId, SubscriptionId, TenantId};
 use crate::secret::Sealer;
@@ -88,6 +89,10 @@ pub struct Parts {
     pub file_servers: bool,
     /// Mount points below `AZ_BATCHAI_MOUNT_ROOT` whose files the server reads by itself.
     pub shares: Vec<String>,
+    /// Where storage is that nodes mount.
+    pub storages: Storages,
+    /// Longest time that mounting may take.
+    pub mount_deadline: Duration,
     /// What may be asked for.
     pub limits: Limits,
 }
@@ -118,12 +123,15 @@ struct Inner {
     sizes: Vec<Size>,
     file_servers: bool,
     shares: Vec<String>,
+    storages: Storages,
+    mount_deadline: Duration,
     limits: Limits,
     subscriptions: Cache<SubscriptionId, Arc<Subscription>>,
     groups: Cache<String, ()>,
     locks: lock::Locks,
     record: activity::Record,
     tasks: agent::CachedTasks,
+    mounts: agent::CachedMounts,
     /// Machines whose agents got a credential lately.
     issued: Cache<MachineUid, ()>,
     waiters: agent::Waiters,
@@ -247,6 +255,9 @@ pub trait OutputStore: Send + Sync {
     /// The store or share cannot be read.
     async fn list(&self, place: &OutputPlace, directory: &str) -> Result<Vec<OutputEntry>, Error>;
 
+    /// The link of the storage's own to a file, where it has such links.
+    fn link(&self, place: &OutputPlace, path: &str, expires: Timestamp) -> Option<String>;
+
     /// A file's size and time.
     ///
     /// # Errors
@@ -268,7 +279,8 @@ pub trait OutputStore: Send + Sync {
 impl Service {
     /// The use cases over these parts.
     pub fn new(parts: Parts) -> Service {
-        let Parts { store, clock, wake, sealer, signer, output, sizes, file_servers, shares, limits } = parts;
+        let Parts { store, clock, wake, sealer, signer, output, sizes, file_servers, shares, storages, mount_deadline, limits } =
+            parts;
         let inner = Inner {
             server: uuid::Uuid::new_v4(),
             store,
@@ -279,12 +291,15 @@ impl Service {
             sizes,
             file_servers,
             shares,
+            storages,
+            mount_deadline,
             limits,
             subscriptions: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),
             groups: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),
             locks: lock::Locks::default(),
             record: activity::Record::default(),
             tasks: Cache::builder().max_capacity(10_000).time_to_idle(TASK_CACHED).build(),
+            mounts: Cache::builder().max_capacity(10_000).time_to_idle(TASK_CACHED).build(),
             issued: Cache::builder().max_capacity(100_000).time_to_live(agent::RENEW).build(),
             waiters: agent::Waiters::default(),
             changes: changes::Changes::default(),

@@ -1,15 +1,21 @@
-//! Where a job's directories are kept: on a share that the server reads by itself, or in the archive.
+//! Where a job's directories are kept: on a share or a storage account that the server reads by itself, or in the archive.
 
 use super::Service;
+use super::agent::Level;
+use crate::agent::protocol::Source;
+use crate::domain::cluster::Cluster;
 use crate::domain::job::{Job, JobSpec, STDOUTERR};
-use crate::domain::output::OutputPlace;
-use crate::domain::resource::NameValue;
+use crate::domain::mount::MountVolumes;
+use crate::domain::output::{OutputPlace, StoragePlace};
+use crate::domain::resource::{Envelope, NameValue};
+use crate::domain::sas::StorageService;
+use crate::domain::secret::SecretText;
 use crate::error::{Error, ErrorCode};
 use crate::id::ResourceId;
 use crate::store::resource;
 
 /// What a path on a mounted storage begins with.
-const MOUNT_ROOT: &str = "AZ_BATCHAI_MOUNT_ROOT";
+const ROOTS: [(Root, &str); 2] = [(Root::Cluster, "AZ_BATCHAI_MOUNT_ROOT"), (Root::Job, "AZ_BATCHAI_JOB_MOUNT_ROOT")];
 
 impl Service {
     /// Where a job's directory is kept; `None` while the job has no attempt yet.
@@ -27,18 +33,91 @@ impl Service {
         };
         let Some(attempt) = resource::last_attempt(self.pool(), job.uid).await? else { return Ok(None) };
         let variables = job.spec.environment.as_deref().unwrap_or_default();
-        if let Some(on_share) = share_path(found.prefix, &self.inner.shares, variables) {
-            let segment = format!("{}/{}", id_as_made(&job.path, id).output_segment(), job.uid);
-            let below = match found.suffix {
-                None => STDOUTERR.to_owned(),
-                Some(suffix) => join(["outputs", suffix]).unwrap_or_else(|| "outputs".to_owned()),
-            };
-            let path =
-                join([on_share.as_str(), &segment, &below]).ok_or_else(|| Error::internal("an output path leaves its share"))?;
-            return Ok(Some(OutputPlace::Share { path }));
+        let archive = || OutputPlace::Archive { attempt, directory: found.id.to_owned() };
+        let Some((root, path)) = below_mounts(found.prefix, variables) else { return Ok(Some(archive())) };
+        let segment = format!("{}/{}", id_as_made(&job.path, id).output_segment(), job.uid);
+        let folder = match found.suffix {
+            None => STDOUTERR.to_owned(),
+            Some(suffix) => join(["outputs", suffix]).unwrap_or_else(|| "outputs".to_owned()),
+        };
+        let within =
+            |rest: &str| join([rest, &segment, &folder]).ok_or_else(|| Error::internal("an output path leaves its storage"));
+        // What is mounted hides the share that is there without it.
+        if let Some((mount, rest)) = self.mount_at(&job, root, &path).await? {
+            return Ok(Some(match mount {
+                Some(place) => OutputPlace::Storage(StoragePlace {
+                    path: join([place.path.as_str(), &within(&rest)?]).unwrap_or_default(),
+                    ..place
+                }),
+                None => archive(),
+            }));
         }
-        Ok(Some(OutputPlace::Archive { attempt, directory: found.id.to_owned() }))
+        match self.inner.shares.iter().filter(|_| root == Root::Cluster).find_map(|share| below(&path, share)) {
+            Some(rest) => Ok(Some(OutputPlace::Share { path: within(rest)? })),
+            None => Ok(Some(archive())),
+        }
     }
+
+    /// The mount that `path` below a root is on, and the rest of the path; no place where the server keeps what is on it.
+    async fn mount_at(
+        &self,
+        job: &Envelope<Job>,
+        root: Root,
+        path: &str,
+    ) -> Result<Option<(Option<StoragePlace>, String)>, Error> {
+        let found = |mounts: Option<&MountVolumes>| {
+            let places = mounts.into_iter().flat_map(MountVolumes::relative_paths);
+            places.into_iter().find_map(|place| Some((place.to_owned(), below(path, place)?.to_owned())))
+        };
+        let (level, owner, mounts) = match root {
+            Root::Job => (Level::Job, job.uid, job.spec.mount_volumes.clone()),
+            Root::Cluster => {
+                let id = ResourceId::parse(&job.spec.cluster).map_err(Error::internal)?;
+                let cluster = resource::find::<Cluster>(self.pool(), &id.key()).await?;
+                // Another of that name mounts something else.
+                let cluster = cluster.filter(|cluster| cluster.created_at <= job.created_at);
+                match cluster {
+                    Some(cluster) => (Level::Cluster, cluster.uid, cluster.spec.node_setup.and_then(|setup| setup.mount_volumes)),
+                    // Its keys are gone with it: only what the server itself has of the output is there.
+                    None => return Ok(None),
+                }
+            }
+        };
+        let Some((place, rest)) = found(mounts.as_ref()) else { return Ok(None) };
+        let secrets = crate::store::secrets(self.pool(), owner).await?;
+        let planned = self.mounts(level, owner, mounts.as_ref(), &secrets).await?.unwrap_or_default();
+        let source = planned.into_iter().find(|mount| mount.place == place).map(|mount| mount.source);
+        let key = match (mounts.as_ref().and_then(|mounts| mounts.key_field(&place)), &source) {
+            (Some(field), Some(_)) => self.open_secret(owner, &field, &secrets)?,
+            _ => return Ok(Some((None, rest))),
+        };
+        Ok(Some((source.and_then(|source| storage_of(source, SecretText(key))), rest)))
+    }
+}
+
+/// Where the server lists what is on a mount; `None` where it does not.
+fn storage_of(source: Source, key: SecretText) -> Option<StoragePlace> {
+    match source {
+        Source::Share { at, account, .. } => Some(StoragePlace {
+            service: StorageService::File,
+            base: at.rest?,
+            account,
+            key,
+            container: at.share,
+            path: at.directory,
+        }),
+        Source::Container { at, account, container, .. } => {
+            Some(StoragePlace { service: StorageService::Blob, base: at, account, key, container, path: String::new() })
+        }
+        Source::Server { .. } | Source::Command { .. } => None,
+    }
+}
+
+/// Whose mounts a path is below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Root {
+    Cluster,
+    Job,
 }
 
 /// A directory of a job. `suffix` is `None` for the standard one.
@@ -63,23 +142,25 @@ fn id_as_made(path: &str, asked: &ResourceId) -> ResourceId {
     ResourceId::parse(path).unwrap_or_else(|_| asked.clone())
 }
 
-/// The path below the root of a share that `prefix` means; `None` where it is on no share. Variables of the user are replaced as the
-/// node replaces them.
-fn share_path(prefix: &str, shares: &[String], variables: &[NameValue]) -> Option<String> {
+/// The root of mounts that `prefix` is below, and the path there; `None` where it is elsewhere. Variables of the user are replaced as
+/// the node replaces them.
+fn below_mounts(prefix: &str, variables: &[NameValue]) -> Option<(Root, String)> {
     let rest = prefix.strip_prefix('$')?;
-    let rest = rest.strip_prefix(MOUNT_ROOT).or_else(|| rest.strip_prefix(&format!("{{{MOUNT_ROOT}}}")))?;
-    if !rest.is_empty() && !rest.starts_with('/') {
-        return None;
-    }
+    let (root, rest) = ROOTS.iter().find_map(|(root, name)| {
+        let rest = rest.strip_prefix(name).or_else(|| rest.strip_prefix(&format!("{{{name}}}")))?;
+        (rest.is_empty() || rest.starts_with('/')).then_some((*root, rest))
+    })?;
     let mut rest = rest.to_owned();
     for variable in variables {
         rest = rest.replace(&format!("${{{}}}", variable.name), &variable.value);
     }
-    let path = join([rest.as_str()])?;
-    shares.iter().find_map(|share| {
-        let below = path.strip_prefix(share.as_str())?;
-        if below.is_empty() { Some(String::new()) } else { below.strip_prefix('/').map(str::to_owned) }
-    })
+    Some((root, join([rest.as_str()])?))
+}
+
+/// What is left of `path` below `place`, if it is there.
+fn below<'p>(path: &'p str, place: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(place)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
 /// The parts as one path without `.` and empty segments; `None` where one is `..`.
@@ -101,7 +182,8 @@ mod tests {
 
     fn on_share(prefix: &str) -> Option<String> {
         let variables = [NameValue { name: "RUN".into(), value: "seven".into() }];
-        share_path(prefix, &["shared".into()], &variables)
+        let (root, path) = below_mounts(prefix, &variables)?;
+        (root == Root::Cluster).then(|| below(&path, "shared").map(str::to_owned))?
     }
 
     #[test]

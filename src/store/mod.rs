@@ -38,7 +38,7 @@ pub use error::StoreError;
 pub(crate) use hint::{Heard, Listener};
 pub(crate) use output::append_output;
 pub use output::{MAX_FILES, StoredContent, StoredPiece};
-pub(crate) use secret::SecretRow;
+pub(crate) use secret::{SecretRow, list as secrets};
 
 /// How the database is reached.
 #[derive(Clone)]

@@ -269,6 +269,8 @@ pub(crate) fn service(store: Store, clock: Arc<dyn Clock>, wake: Wake) -> Servic
         sizes: vec![size()],
         shares: vec!["shared".into()],
         file_servers: true,
+        storages: Default::default(),
+        mount_deadline: Duration::from_secs(60),
         limits: Limits {
             clusters: 2,
             file_servers: 2,
@@ -323,6 +325,10 @@ impl OutputStore for NoOutput {
 
     async fn list(&self, _: &OutputPlace, _: &str) -> Result<Vec<OutputEntry>, Error> {
         Ok(Vec::new())
+    }
+
+    fn link(&self, _: &OutputPlace, _: &str, _: Timestamp) -> Option<String> {
+        None
     }
 
     async fn stat(&self, _: &OutputPlace, _: &str) -> Result<OutputFile, Error> {

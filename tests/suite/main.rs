@@ -25,6 +25,7 @@ mod issuer;
 mod jobs;
 mod layering;
 mod login;
+mod mounts;
 mod node;
 #[path = "../support/postgres.rs"]
 mod postgres;

@@ -89,6 +89,8 @@ impl Yard {
             dir: dir.join("data/local"),
             sockets: dir.join("data/sockets"),
             share: Some(dir.join("share")),
+            storage: Default::default(),
+            mount_commands: false,
             owner: owner.to_owned(),
             privilege,
             hidden: vec![dir.join("data")],

@@ -25,6 +25,12 @@ pub(super) const SHARE: &str = "shared";
 /// Inside a node: what its root alone may enter.
 pub(super) const PRIVATE: &str = "/run/batchyard";
 
+/// The way to storage, below [`PRIVATE`].
+pub(super) const GATE: &str = "gate";
+
+/// In the driver's folder: where storage is; read by every node's gate.
+pub(super) const STORAGE: &str = "storage.json";
+
 /// Inside a node: what all its users may read about their cluster; kept current from outside.
 pub(super) const CLUSTER: &str = "/run/cluster";
 
@@ -89,6 +95,9 @@ pub(super) struct NodeSpec {
     /// The folder of passages to registries.
     #[serde(default)]
     pub(super) registries: Option<PathBuf>,
+    /// The file that says where storage is.
+    #[serde(default)]
+    pub(super) storage: PathBuf,
     /// The host folder that it has at `$AZ_BATCHAI_MOUNT_ROOT/shared`.
     pub(super) share: Option<PathBuf>,
     /// The folder of what all nodes of the cluster know.

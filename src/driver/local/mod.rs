@@ -29,6 +29,7 @@ use tokio::sync::{oneshot, watch as signal};
 
 use crate::domain::bootstrap::Isolation;
 use crate::domain::machine::{MachineSpec, Observed, Size};
+use crate::domain::storage::Storages;
 use crate::driver::local::cgroup::Cgroups;
 use crate::driver::local::layout::NodeFolder;
 use crate::driver::local::lock::{FolderLock, make_folder};
@@ -53,6 +54,10 @@ pub struct Settings {
     /// The host folder that every node has at `$AZ_BATCHAI_MOUNT_ROOT/shared`; `None` for no share. Made where it is missing, and
     /// given the mode 1777: jobs write to it as an account of their own.
     pub share: Option<PathBuf>,
+    /// Where storage is that nodes may reach.
+    pub storage: Storages,
+    /// Whether users' mount commands run on nodes, with rights that reach the host's kernel.
+    pub mount_commands: bool,
     /// Which installation this is: 1 to 32 lower-case letters, digits and dashes. Names its control groups.
     pub owner: String,
     /// How nodes are separated.
@@ -128,6 +133,8 @@ impl LocalDriver {
             Isolation::Namespaces => prepare_base(&dir.join("base"), &nodes)?,
             Isolation::ProcessGroup => PathBuf::new(),
         };
+        let storage = dir.join(layout::STORAGE);
+        layout::write_json(&storage, &settings.storage)?;
         let cgroups = match isolation {
             Isolation::Namespaces => Cgroups::detect(&settings.owner),
             Isolation::ProcessGroup => Cgroups::none(),
@@ -139,6 +146,8 @@ impl LocalDriver {
             sockets,
             registries,
             share,
+            storage,
+            mount_commands: settings.mount_commands,
             hidden,
             // Not by its name: the file may be another one by the time a node is made.
             binary: settings.binary.unwrap_or_else(|| PathBuf::from("/proc/self/exe")),

@@ -42,6 +42,10 @@ pub(super) struct Host {
     pub(super) sockets: PathBuf,
     pub(super) registries: Option<PathBuf>,
     pub(super) share: Option<PathBuf>,
+    /// The file that says where storage is.
+    pub(super) storage: PathBuf,
+    /// Whether users' mount commands run.
+    pub(super) mount_commands: bool,
     pub(super) hidden: Vec<PathBuf>,
     /// This program, also when its file was replaced since.
     pub(super) binary: PathBuf,
@@ -167,6 +171,8 @@ impl Host {
                 (_, Some(EngineChoice::Socket(socket))) => Some(Engine::Socket(socket.clone())),
                 _ => None,
             },
+            gate: (self.isolation == Isolation::Namespaces).then(|| inside(layout::GATE)),
+            mount_commands: self.mount_commands,
             job_groups: groups.iter().map(|group| inside("cgroup").join(&group.name)).collect(),
         }
     }
@@ -202,6 +208,7 @@ impl Host {
             sockets: self.sockets.clone(),
             registries: self.registries.clone(),
             share: self.share.clone(),
+            storage: self.storage.clone(),
             cluster_folder: self.networks.shared_folder(machine.cluster),
             gangs: self.networks.gangs_folder(machine.cluster),
             admin_user: machine.admin_user.clone(),

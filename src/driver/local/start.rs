@@ -56,8 +56,12 @@ pub(super) fn start(
     network: Option<&Outside<'_>>,
 ) -> io::Result<Starting> {
     let (ours, theirs) = UnixStream::pair()?;
+    // Of the process, whatever this thread is in.
+    let outside = std::fs::File::open("/proc/self/ns/net").map_err(at("open", Path::new("/proc/self/ns/net")))?;
     let mut descriptors = vec![lock.as_fd()];
-    descriptors.extend(network.iter().flat_map(|network| [Some(network.fabric), network.login].into_iter().flatten()));
+    // Always before the listener, which is not always there.
+    let outside = network.map(|_| outside.as_fd());
+    descriptors.extend(network.iter().flat_map(|network| [Some(network.fabric), outside, network.login].into_iter().flatten()));
     send_descriptors(&ours, &descriptors)?;
 
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.log()).map_err(at("open", &folder.log()))?;
@@ -130,6 +134,8 @@ pub(super) struct Parent {
     _lock: OwnedFd,
     /// The cluster's fabric, where the node is in namespaces; kept likewise.
     pub(super) fabric: Option<OwnedFd>,
+    /// The host's network, where the node is in namespaces; for the one thread that stays in it.
+    pub(super) outside: Option<OwnedFd>,
     /// Where users who log in come in, if they can.
     pub(super) login: Option<OwnedFd>,
     socket: UnixStream,
@@ -144,7 +150,8 @@ impl Parent {
         let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
         let mut descriptors = receive_descriptors(&socket)?.into_iter();
         let lock = descriptors.next().ok_or_else(|| io::Error::other("standard input is no server"))?;
-        Ok(Parent { _lock: lock, fabric: descriptors.next(), login: descriptors.next(), socket })
+        let (fabric, outside, login) = (descriptors.next(), descriptors.next(), descriptors.next());
+        Ok(Parent { _lock: lock, fabric, outside, login, socket })
     }
 
     /// Says that this process has written itself down. A server that is gone does not hear it, which is no error.
@@ -163,8 +170,8 @@ impl Parent {
     }
 }
 
-/// Room for the lock, the fabric and the listener.
-const ROOM: usize = rustix::cmsg_space!(ScmRights(3));
+/// Room for the lock, the fabric, the host's network and the listener.
+const ROOM: usize = rustix::cmsg_space!(ScmRights(4));
 
 fn send_descriptors(socket: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); ROOM];

@@ -42,7 +42,10 @@ pub(crate) async fn list(call: Call) -> Answer {
 
     let expires = call.parts.clock.now() + Duration::from_secs(u64::from(minutes) * 60);
     let maker = Maker::new(&call.parts.signer, &call.base, &stored, &directory, &place, expires)?;
-    let link = |name: &str| maker.link(&if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") });
+    let link = |name: &str| {
+        let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        service.output.link(&place, &path, expires).unwrap_or_else(|| maker.link(&path))
+    };
     present::files(&call, entries.into_iter().map(|entry| FileBody::of(entry, link)).collect(), next_link)
 }
 

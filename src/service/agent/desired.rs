@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::mounts::Level;
 use super::{refused, unmet};
 use crate::agent::protocol::{
-    Account, Assignment, Container, Desired, Host, OutputDirectory, RegistryLogin, SetupTask, Step, Task, TaskNames,
+    Account, Assignment, Container, Desired, Host, Mount, OutputDirectory, RegistryLogin, SetupTask, Step, Task, TaskNames,
 };
 use crate::domain::account::PASSWORD;
 use crate::domain::attempt::{AttemptState, Stop};
@@ -26,6 +27,9 @@ const GANG_GRACE_MS: u32 = 1_000;
 /// Tasks of attempts, by attempt and rank: constant while the attempt lives, so that a change of the step alone reads no spec again.
 pub(crate) type Tasks = moka::sync::Cache<(AttemptUid, i32), Arc<Task>>;
 
+/// What the nodes of clusters mount: constant while the cluster lives.
+pub(crate) type Mounts = moka::sync::Cache<ResourceUid, Arc<Result<Vec<Mount>, EntityError>>>;
+
 impl Service {
     /// What `machine` should be and its number; no state where the number is `have`.
     pub(super) async fn desired(&self, machine: MachineUid, have: i64) -> Result<(i64, Option<Desired>), Error> {
@@ -33,26 +37,54 @@ impl Service {
         if held.desired == have {
             return Ok((have, None));
         }
-        // A setup that is reported needs its secrets no more.
-        let Prepared { unmet, account, setup } = match held.setup {
+        // A setup that is reported needs its secrets no more, but what is mounted is mounted again should it break.
+        let Prepared { unmet, account, mounts, setup } = match held.setup {
             Setup::Pending => self.setup(held.cluster).await?,
-            Setup::Done | Setup::Failed(_) => Prepared::default(),
+            Setup::Done => {
+                let mounts = self.cluster_mounts(held.cluster).await?.as_ref().clone().unwrap_or_default();
+                Prepared { mounts, ..Prepared::default() }
+            }
+            Setup::Failed(_) => Prepared::default(),
         };
         let assignments = match &held.gang {
             None => Vec::new(),
             Some(gang) => self.assignment(gang).await?.into_iter().collect(),
         };
-        Ok((held.desired, Some(Desired { unmet, account, setup, assignments })))
+        Ok((held.desired, Some(Desired { unmet, account, mounts, setup, assignments })))
     }
 
     async fn setup(&self, cluster: ResourceUid) -> Result<Prepared, Error> {
         let Some(sealed) = machine::setup(self.pool(), cluster).await? else { return Ok(Prepared::default()) };
         // A node that cannot be set up is looked at all the more.
         let account = Some(account(&self.inner.sealer, cluster, &sealed)?);
-        match unmet::of_cluster(&sealed.spec) {
-            Some(error) => Ok(Prepared { unmet: Some(error), account, setup: None }),
-            None => Ok(Prepared { unmet: None, account, setup: setup_task(&self.inner.sealer, cluster, sealed)? }),
+        if let Some(error) = unmet::of_cluster(&sealed.spec) {
+            return Ok(Prepared { unmet: Some(error), account, ..Prepared::default() });
         }
+        match self.cluster_mounts(cluster).await?.as_ref() {
+            Err(error) => Ok(Prepared { unmet: Some(error.clone()), account, ..Prepared::default() }),
+            Ok(mounts) => {
+                let setup = setup_task(&self.inner.sealer, cluster, sealed)?;
+                Ok(Prepared { unmet: None, account, mounts: mounts.clone(), setup })
+            }
+        }
+    }
+
+    /// What the nodes of a cluster mount.
+    async fn cluster_mounts(&self, cluster: ResourceUid) -> Result<Arc<Result<Vec<Mount>, EntityError>>, Error> {
+        if let Some(mounts) = self.inner.mounts.get(&cluster) {
+            return Ok(mounts);
+        }
+        let sealed = machine::setup(self.pool(), cluster).await?;
+        let mounts = match &sealed {
+            Some(sealed) => {
+                let volumes = sealed.spec.node_setup.as_ref().and_then(|setup| setup.mount_volumes.as_ref());
+                self.mounts(Level::Cluster, cluster, volumes, &sealed.secrets).await?
+            }
+            None => Ok(Vec::new()),
+        };
+        let mounts = Arc::new(mounts);
+        self.inner.mounts.insert(cluster, Arc::clone(&mounts));
+        Ok(mounts)
     }
 
     async fn assignment(&self, gang: &Gang) -> Result<Option<Assignment>, Error> {
@@ -65,7 +97,11 @@ impl Service {
                     0 | 1 => None,
                     _ => self.session(gang.attempt).await?,
                 };
-                let task = Arc::new(Task { session, ..task(&self.inner.sealer, sealed, gang.rank)? });
+                let mounts = match unmet::of_job(&sealed.spec) {
+                    None => self.mounts(Level::Job, sealed.job, sealed.spec.mount_volumes.as_ref(), &sealed.secrets).await?,
+                    Some(error) => Err(error),
+                };
+                let task = Arc::new(Task { session, ..task(&self.inner.sealer, sealed, gang.rank, mounts)? });
                 self.inner.tasks.insert(key, task.clone());
                 task
             }
@@ -86,6 +122,7 @@ impl Service {
 struct Prepared {
     unmet: Option<EntityError>,
     account: Option<Account>,
+    mounts: Vec<Mount>,
     setup: Option<SetupTask>,
 }
 
@@ -109,7 +146,7 @@ fn step(gang: &Gang, grace_ms: u32) -> Step {
     }
 }
 
-fn open(sealer: &Sealer, owner: ResourceUid, secret: &crate::store::SecretRow) -> Result<String, Error> {
+pub(super) fn open(sealer: &Sealer, owner: ResourceUid, secret: &crate::store::SecretRow) -> Result<String, Error> {
     let plain = sealer.open(owner.0, &secret.field, &secret.sealed).map_err(Error::internal)?;
     String::from_utf8(plain).map_err(Error::internal)
 }
@@ -161,7 +198,7 @@ fn container(
     Ok(Container { image: settings.reference(), login, shm_size: settings.shm_bytes() })
 }
 
-fn task(sealer: &Sealer, sealed: SealedTask, rank: i32) -> Result<Task, Error> {
+fn task(sealer: &Sealer, sealed: SealedTask, rank: i32, mounts: Result<Vec<Mount>, EntityError>) -> Result<Task, Error> {
     let SealedTask { job, path, spec, nodes, secrets } = sealed;
     let id = ResourceId::parse(&path).map_err(Error::internal)?;
     let cluster = ResourceId::parse(&spec.cluster).map_err(Error::internal)?;
@@ -171,7 +208,10 @@ fn task(sealer: &Sealer, sealed: SealedTask, rank: i32) -> Result<Task, Error> {
         return Err(Error::internal("a job's path has other names than workspace, experiment and job"));
     };
     // What cannot be done is not prepared either, and its secrets stay sealed.
-    let unmet = unmet::of_job(&spec);
+    let (unmet, mounts) = match mounts {
+        Ok(mounts) => (None, mounts),
+        Err(error) => (Some(error), Vec::new()),
+    };
     let addresses = nodes.iter().map(|(_, address, _)| address.as_deref().unwrap_or_default()).collect();
     let Plan { parts, host_file } = launch::plan(&spec.framework, &launch::Gang { addresses, gpus: size.gpus });
     let processes = usize::try_from(rank).ok().and_then(|rank| parts.into_iter().nth(rank)).unwrap_or_default();
@@ -195,6 +235,7 @@ fn task(sealer: &Sealer, sealed: SealedTask, rank: i32) -> Result<Task, Error> {
         processes,
         host_file,
         container: spec.container.as_ref().map(|settings| container(sealer, job, settings, &secrets)).transpose()?,
+        mounts,
         preparation: spec.preparation,
         std_out_err_path_prefix: spec.std_out_err_path_prefix,
         input_directories: spec.input_directories.unwrap_or_default().into_iter().map(|input| (input.id, input.path)).collect(),

@@ -3,13 +3,15 @@
 mod credential;
 mod desired;
 mod join;
+mod mounts;
 mod session;
 mod sync;
 mod unmet;
 mod waiters;
 
 pub(super) use credential::RENEW;
-pub(super) use desired::Tasks as CachedTasks;
+pub(super) use desired::{Mounts as CachedMounts, Tasks as CachedTasks};
+pub(super) use mounts::Level;
 pub(super) use waiters::Waiters;
 
 use crate::agent::protocol::VERSION;

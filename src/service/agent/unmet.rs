@@ -19,13 +19,11 @@ pub(super) fn of_job(spec: &JobSpec) -> Option<EntityError> {
     let mut members = Vec::new();
     let credentials = spec.container.as_ref().and_then(|container| container.credentials.as_ref());
     if credentials.is_some_and(|credentials| matches!(credentials.password, SecretValue::Vault(_))) {
-        members.push("containerSettings.imageSourceRegistry.credentials.passwordSecretReference");
+        members.push("containerSettings.imageSourceRegistry.credentials.passwordSecretReference".to_owned());
     }
-    if is_mounting(spec.mount_volumes.as_ref()) {
-        members.push("mountVolumes");
-    }
+    members.extend(mounted_by_vault("mountVolumes", spec.mount_volumes.as_ref()));
     if spec.secrets.as_deref().is_some_and(is_in_a_vault) {
-        members.push("secrets.valueSecretReference");
+        members.push("secrets.valueSecretReference".to_owned());
     }
     told(JOB, "The job", &members)
 }
@@ -34,43 +32,51 @@ pub(super) fn of_job(spec: &JobSpec) -> Option<EntityError> {
 pub(super) fn of_cluster(spec: &ClusterSpec) -> Option<EntityError> {
     let mut members = Vec::new();
     if spec.image.image_id.is_some() {
-        members.push("virtualMachineConfiguration.imageReference.virtualMachineImageId");
+        members.push("virtualMachineConfiguration.imageReference.virtualMachineImageId".to_owned());
     }
     if let Some(setup) = &spec.node_setup {
-        if is_mounting(setup.mount_volumes.as_ref()) {
-            members.push("nodeSetup.mountVolumes");
-        }
+        members.extend(mounted_by_vault("nodeSetup.mountVolumes", setup.mount_volumes.as_ref()));
         if setup.setup_task.as_ref().is_some_and(|task| is_in_a_vault(&task.secrets)) {
-            members.push("nodeSetup.setupTask.secrets.valueSecretReference");
+            members.push("nodeSetup.setupTask.secrets.valueSecretReference".to_owned());
         }
         if let Some(counters) = &setup.performance_counters {
-            members.push(match counters.key {
+            let member = match counters.key {
                 SecretValue::Sealed => "nodeSetup.performanceCountersSettings",
                 SecretValue::Vault(_) => {
                     "nodeSetup.performanceCountersSettings.appInsightsReference.instrumentationKeySecretReference"
                 }
-            });
+            };
+            members.push(member.to_owned());
         }
     }
     told(NODE, "The node", &members)
 }
 
-fn is_mounting(mounts: Option<&MountVolumes>) -> bool {
-    mounts.is_some_and(|mounts| !mounts.is_empty())
+/// Whose keys are in a key vault.
+fn mounted_by_vault(member: &str, mounts: Option<&MountVolumes>) -> Vec<String> {
+    let in_vault = |key: &SecretValue| matches!(key, SecretValue::Vault(_));
+    let shares = mounts.iter().flat_map(|mounts| mounts.azure_file_shares.iter().flatten());
+    let blobs = mounts.iter().flat_map(|mounts| mounts.azure_blob_file_systems.iter().flatten());
+    let kinds = [
+        ("azureFileShares", shares.map(|share| &share.credentials).any(in_vault)),
+        ("azureBlobFileSystems", blobs.map(|blob| &blob.credentials).any(in_vault)),
+    ];
+    let named = |(kind, _): (&str, bool)| format!("{member}.{kind}.credentials.accountKeySecretReference");
+    kinds.into_iter().filter(|(_, found)| *found).map(named).collect()
 }
 
 fn is_in_a_vault(secrets: &[SecretVariable]) -> bool {
     secrets.iter().any(|secret| secret.reference().is_some())
 }
 
-fn told(code: &str, who: &str, members: &[&str]) -> Option<EntityError> {
+fn told(code: &str, who: &str, members: &[String]) -> Option<EntityError> {
     if members.is_empty() {
         return None;
     }
     let list = members.join(", ");
     let message =
         format!("{who} needs what this server's nodes cannot do yet: {list}. Leave it out, or run where it is offered.");
-    Some(members.iter().fold(EntityError::new(code, message), |error, member| error.with_detail("property", *member)))
+    Some(members.iter().fold(EntityError::new(code, message), |error, member| error.with_detail("property", member.clone())))
 }
 
 #[cfg(test)]
@@ -100,13 +106,13 @@ mod tests {
         let job = samples::job().spec;
         let wanted = [
             "containerSettings.imageSourceRegistry.credentials.passwordSecretReference",
-            "mountVolumes",
+            "mountVolumes.azureBlobFileSystems.credentials.accountKeySecretReference",
             "secrets.valueSecretReference",
         ];
         assert_eq!(members(of_job(&job)), wanted);
         let wanted = [
             "virtualMachineConfiguration.imageReference.virtualMachineImageId",
-            "nodeSetup.mountVolumes",
+            "nodeSetup.mountVolumes.azureBlobFileSystems.credentials.accountKeySecretReference",
             "nodeSetup.setupTask.secrets.valueSecretReference",
             "nodeSetup.performanceCountersSettings",
         ];

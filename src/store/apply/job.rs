@@ -7,7 +7,8 @@ use crate::domain::job::Phase;
 use crate::domain::snapshot::Change;
 use crate::store::document::Document;
 
-/// Writes new statuses. What ended stays as it is, and its secrets are forgotten: nothing will ask for them again.
+/// Writes new statuses. What ended stays as it is, and its secrets are forgotten: nothing will ask for them again, but for the
+/// keys of storage, with which its outputs are listed and linked.
 pub(super) async fn status(connection: &mut PgConnection, changes: &[&Change]) -> Written {
     if changes.is_empty() {
         return Ok(true);
@@ -43,6 +44,7 @@ pub(super) async fn status(connection: &mut PgConnection, changes: &[&Change]) -
             delete from secret
             using changed
             where secret.resource_uid = changed.uid and changed.phase in ('succeeded', 'failed')
+                and secret.field not like 'mount_volumes.%'
         ),
         noted as (
             insert into event (at, resource_uid, path, what, why)

@@ -171,8 +171,8 @@ pub(crate) async fn task(pool: &PgPool, attempt: AttemptUid) -> Result<Option<Se
     let job = ResourceUid(first.uid);
     let spec: JobSpec = first.spec.read("job's spec")?;
     let has_login = spec.container.as_ref().is_some_and(|container| container.credentials.is_some());
-    let secrets = match spec.secrets {
-        None if !has_login => Vec::new(),
+    let secrets = match (&spec.secrets, &spec.mount_volumes) {
+        (None, None) if !has_login => Vec::new(),
         _ => secret::list(pool, job).await?,
     };
     let path = first.path.clone();

@@ -232,7 +232,13 @@ async fn a_setup_task_runs_once_as_root_and_before_all_else() {
         std_out_err_path_suffix: "sub/rg/c".into(),
     };
     let job = job("echo job");
-    node.server.want(Desired { unmet: None, account: None, setup: Some(setup.clone()), assignments: vec![job.clone()] });
+    node.server.want(Desired {
+        unmet: None,
+        account: None,
+        mounts: vec![],
+        setup: Some(setup.clone()),
+        assignments: vec![job.clone()],
+    });
     assert_eq!(node.server.until_end(job.attempt).await, End::Exited { code: 0 });
     assert_eq!(node.server.with(|known| known.setup.clone()), Setup::Done);
     let logs = node.share().join("logs/sub/rg/c");
@@ -257,7 +263,7 @@ async fn a_failed_setup_task_is_told_with_evidence_and_without_secrets() {
         std_out_err_path_suffix: "s".into(),
     };
     let job = job("echo never");
-    node.server.want(Desired { unmet: None, account: None, setup: Some(setup), assignments: vec![job.clone()] });
+    node.server.want(Desired { unmet: None, account: None, mounts: vec![], setup: Some(setup), assignments: vec![job.clone()] });
     let error = node.server.until("a failure", |known| match &known.setup {
         Setup::Failed(error) => Some(error.clone()),
         _ => None,

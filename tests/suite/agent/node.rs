@@ -67,6 +67,8 @@ impl Node {
             job_groups: vec![],
             gangs: None,
             engine: None,
+            gate: None,
+            mount_commands: false,
         };
         std::fs::write(dir.join("private/bootstrap.json"), serde_json::to_vec(&bootstrap).expect("a document")).expect("written");
         let mut node = Node { dir, server, agent: None };
@@ -121,7 +123,13 @@ impl Node {
 
     /// Makes the node run this.
     pub(super) fn want(&self, assignments: impl IntoIterator<Item = Assignment>) {
-        self.server.want(Desired { unmet: None, account: None, setup: None, assignments: assignments.into_iter().collect() });
+        self.server.want(Desired {
+            unmet: None,
+            account: None,
+            mounts: vec![],
+            setup: None,
+            assignments: assignments.into_iter().collect(),
+        });
     }
 }
 
@@ -157,6 +165,7 @@ pub(super) fn job(command: &str) -> Assignment {
             size: Size { name: "LOCAL".into(), cores: 1, memory_mib: 512, gpus: 0 },
             processes: vec![process("", command)],
             host_file: "10.0.0.4 slots=1\n".into(),
+            mounts: vec![],
             preparation: None,
             container: None,
             std_out_err_path_prefix: "$AZ_BATCHAI_MOUNT_ROOT".into(),

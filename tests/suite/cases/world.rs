@@ -175,6 +175,8 @@ impl World {
             sizes: FakeSettings::default().sizes,
             shares: vec!["shared".into()],
             file_servers: false,
+            storages: Default::default(),
+            mount_deadline: Duration::from_secs(60),
             limits: Limits {
                 clusters: 3,
                 file_servers: 2,
@@ -371,6 +373,10 @@ impl OutputStore for FakeOutputs {
     }
 
     async fn discard(&self, _: Vec<String>) {}
+
+    fn link(&self, _: &OutputPlace, _: &str, _: Timestamp) -> Option<String> {
+        None
+    }
 
     async fn list(&self, _: &OutputPlace, directory: &str) -> Result<Vec<OutputEntry>, Error> {
         if !directory.is_empty() {

@@ -14,10 +14,16 @@ const MEMORY_RESERVE_MIB: u64 = 64;
 /// As [`MEMORY_RESERVE_MIB`]. Unit: processes and threads.
 const PIDS_RESERVE: u64 = 64;
 
-/// Devices that a node may open: null, zero, full, random, urandom, tty, ptmx and terminals. Any may be made, which opens none, and
+/// What a node has beyond its size for the programs that hold its mounts. Unit: mebibytes.
+const MOUNTS_MIB: u64 = 512;
+
+/// As [`MOUNTS_MIB`]. Unit: processes and threads.
+const MOUNTS_PIDS: u64 = 512;
+
+/// Devices that a node may open: null, zero, full, random, urandom, tty, ptmx, terminals and FUSE. Any may be made, which opens none, and
 /// tunnels may be opened, of which there are none without a right over the network: container runtimes demand both for their containers,
 /// and no group may have more than the one above it.
-const DEVICES: [&str; 11] = [
+const DEVICES: [&str; 12] = [
     "c 1:3 rwm",
     "c 1:5 rwm",
     "c 1:7 rwm",
@@ -27,6 +33,7 @@ const DEVICES: [&str; 11] = [
     "c 5:2 rwm",
     "c 136:* rwm",
     "c 10:200 rwm",
+    "c 10:229 rwm",
     "c *:* m",
     "b *:* m",
 ];
@@ -37,7 +44,7 @@ fn pids(size: &Size) -> u64 {
 }
 
 fn memory(size: &Size) -> u64 {
-    size.memory_mib << 20
+    (size.memory_mib + MOUNTS_MIB) << 20
 }
 
 fn jobs_memory(size: &Size) -> u64 {
@@ -85,7 +92,7 @@ fn v2_limits(size: &Size) -> Vec<Row> {
         (false, "memory.max", memory(size).to_string()),
         (false, "memory.swap.max", "0".to_owned()),
         (true, "memory.max", jobs_memory(size).to_string()),
-        (false, "pids.max", pids(size).to_string()),
+        (false, "pids.max", (pids(size) + MOUNTS_PIDS).to_string()),
         (true, "pids.max", (pids(size) - PIDS_RESERVE).to_string()),
         (false, "cpu.max", format!("{} {CPU_PERIOD}", cores * CPU_PERIOD)),
         (false, "cpu.weight", (100 * cores).clamp(1, 10_000).to_string()),
@@ -104,7 +111,7 @@ fn v1_limits(controllers: &[String], size: &Size) -> Vec<Row> {
                 (true, "memory.limit_in_bytes", jobs_memory(size).to_string()),
             ]),
             "pids" => limits.extend([
-                (false, "pids.max", pids(size).to_string()),
+                (false, "pids.max", (pids(size) + MOUNTS_PIDS).to_string()),
                 (true, "pids.max", (pids(size) - PIDS_RESERVE).to_string()),
             ]),
             "cpu" => limits.extend([
@@ -130,7 +137,7 @@ mod tests {
     fn the_agent_keeps_what_jobs_may_not_use() {
         let size = Size { name: "X".into(), cores: 2, memory_mib: 4_096, gpus: 0 };
         let value = |limits: Vec<Row>, jobs, file| limits.into_iter().find(|l| l.0 == jobs && l.1 == file).expect("set").2;
-        assert_eq!(value(v2_limits(&size), false, "memory.max"), (4_096u64 << 20).to_string());
+        assert_eq!(value(v2_limits(&size), false, "memory.max"), (4_608u64 << 20).to_string());
         assert_eq!(value(v2_limits(&size), true, "memory.max"), (4_032u64 << 20).to_string());
         assert_eq!(value(v2_limits(&size), false, "cpu.max"), "200000 100000");
         let v1 = v1_limits(&["cpu".into()], &size);

@@ -139,6 +139,7 @@ mod tests {
             sockets: Default::default(),
             registries: None,
             share: None,
+            storage: Default::default(),
             cluster_folder: Default::default(),
             gangs: Default::default(),
             admin_user: admin_user.into(),

@@ -5,11 +5,13 @@
 //! with it. It outlives the server, and asks nobody for anything.
 
 mod account;
+mod gate;
 mod keep;
 mod root;
 mod shed;
 
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
@@ -55,6 +57,8 @@ fn make_node(spec_path: &Path, parent: &mut Parent) -> io::Result<NodeSpec> {
     layout::write_json(&folder.running(), &running)?;
     parent.say_written();
 
+    // While this process sees the host: one thread of it stays there.
+    let gate = parent.outside.take().map(|outside| gate::start(outside, spec.storage.clone())).transpose()?;
     match spec.isolation {
         Isolation::Namespaces => {
             spec.groups.iter().try_for_each(NodeGroup::join)?;
@@ -68,6 +72,10 @@ fn make_node(spec_path: &Path, parent: &mut Parent) -> io::Result<NodeSpec> {
             }
             rustix::system::sethostname(layout::host_name(&spec.node_id).as_bytes())?;
             root::enter_root(&spec, &folder)?;
+            if let Some(gate) = gate {
+                let path = Path::new(layout::PRIVATE).join(layout::GATE);
+                let _ = gate.send(UnixListener::bind(&path).map_err(at("make", &path))?);
+            }
             shed::shed_capabilities()?;
             // Nothing of this process is for others in the node to see: its descriptors lead outside.
             rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;

@@ -39,7 +39,8 @@ const FOLDERS: [(&str, u32); 20] = [
 ];
 
 /// Devices of the host that a node has.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Whoever opens `fuse` needs the right to mount to use it, which jobs and setup tasks have not.
+const DEVICES: [&str; 7] = ["null", "zero", "full", "random", "urandom", "tty", "fuse"];
 
 /// What of `/proc` and `/sys` tells of, or reaches, more than the node: files show nothing, folders are empty.
 ///

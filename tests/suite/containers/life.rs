@@ -86,6 +86,25 @@ async fn a_job_that_takes_all_memory_says_so() {
     ground.assert_succeeded("next", &job).await;
 }
 
+#[tokio::test]
+async fn what_is_mounted_on_the_node_later_is_seen() {
+    let Some(ground) = Ground::new(Server::shared()).await else { return };
+    let job = ground.run("first", "true", json!({})).await;
+    ground.assert_succeeded("first", &job).await;
+    let places = ["/mnt/batch/tasks/shared/LS_root/mounts/late", "/run/batchyard/state/late"];
+    for place in places {
+        let mount = format!("mkdir -p {place} && mount -t tmpfs late {place} && echo late >{place}/file");
+        assert!(ground.node.within(&["-m"], &["sh", "-c", &mount]).status.success(), "{place}");
+    }
+    let job = ground.run("second", "cat $AZ_BATCHAI_MOUNT_ROOT/late/file; ls /run/batchyard", json!({})).await;
+    assert_eq!(job["executionState"], "failed", "there is no such folder: {job}");
+    assert_eq!(ground.site.stdout("second").await, "late\n", "{}", ground.everything("second").await);
+    // The agent's own folder is where mounts of one job alone are, which are bound to their places: the engine has to see them.
+    let look = format!("nsenter -m -t $(cat /run/batchyard/engine/pid) cat {}/file", places[1]);
+    let seen = ground.node.within(&["-m", "-p"], &["sh", "-c", &look]);
+    assert_eq!(String::from_utf8_lossy(&seen.stdout), "late\n", "{}", String::from_utf8_lossy(&seen.stderr));
+}
+
 fn private(password: Option<&str>) -> Value {
     let mut source = json!({ "image": "tools/busybox:1", "serverUrl": "127.0.0.1:5001" });
     if let Some(password) = password {

@@ -104,9 +104,13 @@ pub(super) fn enter_root(spec: &NodeSpec, folder: &NodeFolder) -> io::Result<()>
         let target = root.join(layout::TASKS_ROOT.trim_start_matches('/')).join(layout::MOUNTS).join(layout::SHARE);
         bind(share, &target, MountFlags::NOSUID | MountFlags::NODEV)?;
     }
-    // What is mounted below it later is seen by the node's container engine too, which has a view of its own.
-    mount_change(&tasks, MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
-    make_with_mode(&inside(&root, Path::new(layout::STATE)), 0o700)?;
+    let state = inside(&root, Path::new(layout::STATE));
+    make_with_mode(&state, 0o700)?;
+    bind(&state, &state, MountFlags::NOSUID | MountFlags::NODEV)?;
+    // What is mounted below these later is seen by the node's container engine too, which has a view of its own.
+    for shared in [&tasks, &state] {
+        mount_change(shared, MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
+    }
 
     std::env::set_current_dir(&root).map_err(at("enter", &root))?;
     // The old root lands on top of the new one and is taken away at once: there is no folder to put it in, nor a need for one.

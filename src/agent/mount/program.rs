@@ -24,6 +24,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Time between looks at something that no descriptor tells.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long a program that has ended is listened to.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What a program says on its standard error: the last of it.
 #[derive(Clone, Default)]
 pub(super) struct Said(Arc<Mutex<VecDeque<String>>>);
@@ -69,6 +72,8 @@ pub(super) struct Running {
     /// What it said.
     pub(super) said: Said,
     heard: Receiver<Heard>,
+    /// Pipes of it that are not at their end.
+    open: usize,
 }
 
 /// Whether a program is here.
@@ -111,10 +116,10 @@ pub(super) fn start(program: &Program, home: &Path) -> io::Result<Running> {
     let (sender, heard) = channel();
     let said = Said::default();
     if let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) {
-        listen_to_output(output, sender)?;
-        listen_to_errors(errors, said.clone())?;
+        listen_to_output(output, sender.clone())?;
+        listen_to_errors(errors, said.clone(), sender)?;
     }
-    Ok(Running { child, said, heard })
+    Ok(Running { child, said, heard, open: 2 })
 }
 
 /// A file that is nowhere but in memory, and that what is started has as well.
@@ -135,7 +140,7 @@ fn listen_to_output(mut output: impl Read + Send + 'static, heard: Sender<Heard>
     Ok(())
 }
 
-fn listen_to_errors(errors: impl Read + Send + 'static, said: Said) -> io::Result<()> {
+fn listen_to_errors(errors: impl Read + Send + 'static, said: Said, heard: Sender<Heard>) -> io::Result<()> {
     std::thread::Builder::new().name("errors".into()).stack_size(64 * 1024).spawn(move || {
         let mut errors = BufReader::new(errors);
         let mut line = Vec::new();
@@ -148,6 +153,7 @@ fn listen_to_errors(errors: impl Read + Send + 'static, said: Said) -> io::Resul
             said.add(text);
             line.clear();
         }
+        let _ = heard.send(Heard::Closed);
     })?;
     Ok(())
 }
@@ -160,8 +166,7 @@ impl Running {
     pub(super) fn wait(&mut self, until: Instant, enough: Enough) -> io::Result<Went> {
         loop {
             if let Some(status) = self.child.try_wait()? {
-                // What it said last may still be on its way.
-                let _ = self.heard.recv_timeout(LOOK);
+                self.hear_out();
                 return Ok(went(status));
             }
             if Instant::now() >= until {
@@ -173,8 +178,21 @@ impl Running {
                     self.end();
                     return Ok(Went::Well);
                 }
-                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Heard::Closed) => self.open = self.open.saturating_sub(1),
+                Ok(Heard::Output) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
+            }
+        }
+    }
+
+    /// What it said last may still be on its way; what it started may hold the pipes for longer, and is not waited for.
+    fn hear_out(&mut self) {
+        let until = Instant::now() + LAST_WORDS;
+        while self.open > 0 {
+            match self.heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Heard::Closed) => self.open -= 1,
+                Ok(Heard::Output) => {}
+                Err(_) => return,
             }
         }
     }

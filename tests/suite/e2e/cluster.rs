@@ -24,11 +24,15 @@ async fn twenty_nodes_are_idle_within_five_seconds() {
     assert!(took < TWENTY, "20 nodes were idle after {took:?}");
     eprintln!("20 nodes were idle after {took:?}");
     let logins = site.api.post(&format!("{}/listRemoteLoginInformation", site.cluster_path("c"))).await.expect(200);
-    let mut addresses: Vec<&str> =
-        logins.body["value"].as_array().expect("a list").iter().filter_map(|l| l["ipAddress"].as_str()).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    assert_eq!(addresses.len(), 20, "each node has an address of its own");
+    let mut places: Vec<String> = logins.body["value"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|login| format!("{}:{}", login["ipAddress"], login["port"]))
+        .collect();
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!(places.len(), 20, "each node has a place of its own to log in at");
 }
 
 #[tokio::test]

@@ -39,7 +39,8 @@ print(*[one.getsockname()[1] for one in held])')
     } >"$folder/smb/smb.conf"
     printf '%s\n%s\n' "$storage_key" "$storage_key" | smbpasswd -c "$folder/smb/smb.conf" -s -a root >/dev/null 2>&1 ||
         fail "samba takes no password"
-    smbd -F --no-process-group -s "$folder/smb/smb.conf" >"$folder/smb/out" 2>&1 </dev/null &
+    # Of a session of its own: when it ends it ends its whole process group.
+    setsid smbd -F --no-process-group -s "$folder/smb/smb.conf" >"$folder/smb/out" 2>&1 </dev/null &
     storage_pids+=($!)
     STORAGE_KEY=$storage_key python3 - "$blob" "$smb" "${containers[@]}" <<'PYTHON' || fail "the storage did not start"
 import base64, email.utils, hashlib, hmac, os, socket, sys, time, urllib.request

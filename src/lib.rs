@@ -24,6 +24,7 @@ pub mod reconcile;
 pub mod secret;
 pub mod service;
 pub mod sign;
+mod splice;
 pub mod store;
 pub mod task;
 pub mod tls;

@@ -212,6 +212,66 @@ pub(super) fn hand_over<T: Serialize>(work: &T) -> io::Result<OwnedFd> {
     Ok(OwnedFd::from(file))
 }
 
+/// What was handed over to this process as its standard input. Whatever it runs does not find it there.
+///
+/// # Errors
+/// It is not there, or not readable as what is asked for.
+pub(super) fn take_over<T: DeserializeOwned>() -> io::Result<T> {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text)?;
+    rustix::fs::ftruncate(io::stdin(), 0)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// The pipes between what has a folder and the agent, at the end that is not the agent's.
+pub(super) struct Pipes {
+    control: File,
+    events: File,
+    /// The beginning of a line of `control`.
+    heard: String,
+}
+
+impl Pipes {
+    /// Opens those of a folder.
+    ///
+    /// # Errors
+    /// They are not there.
+    pub(super) fn open(folder: &Folder) -> io::Result<Pipes> {
+        Ok(Pipes { control: folder.control()?, events: folder.events()?, heard: String::new() })
+    }
+
+    /// Can be read when the agent has told something.
+    pub(super) fn control(&self) -> &File {
+        &self.control
+    }
+
+    /// What the agent has told since it was last asked.
+    pub(super) fn told(&mut self) -> Vec<Told> {
+        let mut buffer = [0; 256];
+        while let Ok(count @ 1..) = self.control.read(&mut buffer) {
+            self.heard.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()));
+        }
+        let mut all = Vec::new();
+        while let Some((line, rest)) = self.heard.split_once('\n') {
+            all.extend(Told::parse(line));
+            self.heard = rest.to_owned();
+        }
+        all
+    }
+
+    /// Keeps the record of `folder` current and says so.
+    ///
+    /// # Errors
+    /// It is neither written nor said.
+    pub(super) fn tell(&mut self, folder: &Folder, record: &Record) -> io::Result<()> {
+        let written = folder.write_record(record);
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        // On a full disk the agent still hears it.
+        written.or(self.events.write_all(&line))
+    }
+}
+
 /// What the other side wrote over what was handed over to it.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 //! little: no runtime, no log but the job's own. With namespaces it is the first process of one, so that its end is the end of all.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
@@ -26,7 +26,7 @@ use crate::agent::isolate;
 use crate::agent::layout::{SETUP_FAILED, Variables};
 use crate::agent::prepare::{Failure, make_job_folders, make_place, open_views};
 use crate::agent::process;
-use crate::agent::record::{Folder, Record, Told};
+use crate::agent::record::{Folder, Pipes, Record, Told, take_over};
 use crate::agent::scarce::{Counters, Disks};
 use crate::agent::work::{Process, Work};
 use crate::clock::{Clock, SystemClock};
@@ -55,11 +55,7 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
     isolate::keep_memory_private()?;
     // Not of the agent's session: what is sent to that is not meant. A first process of a namespace may lead one already.
     let _ = rustix::process::setsid();
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text)?;
-    // What is run may not find it there.
-    rustix::fs::ftruncate(io::stdin(), 0)?;
-    let work: Work = serde_json::from_str(&text)?;
+    let work: Work = take_over()?;
     if work.isolation == Isolation::Namespaces && std::process::id() != 1 {
         return Err(io::Error::other("not the first process of a namespace: mounts and signals would reach too far"));
     }
@@ -71,8 +67,7 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
     let ends = SigSet::from(Signal::SIGCHLD);
     ends.thread_block()?;
     let mut supervisor = Supervisor {
-        control: folder.control()?,
-        events: folder.events()?,
+        pipes: Pipes::open(&folder)?,
         signals: SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
         owner: work.user.as_ref().map(|user| (user.uid, user.gid)),
         work,
@@ -86,7 +81,6 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
         container: None,
         is_raised: false,
         door: None,
-        heard: String::new(),
         released: false,
         stop: None,
     };
@@ -122,8 +116,7 @@ struct Reaped {
 struct Supervisor {
     work: Work,
     folder: Folder,
-    control: File,
-    events: File,
+    pipes: Pipes,
     signals: SignalFd,
     owner: Owner,
     record: Record,
@@ -142,8 +135,6 @@ struct Supervisor {
     is_raised: bool,
     /// Where other nodes of the gang come in.
     door: Option<Door>,
-    /// The beginning of a line of `control`.
-    heard: String,
     released: bool,
     /// When all ends by force.
     stop: Option<Instant>,
@@ -475,7 +466,7 @@ impl Supervisor {
 
     /// Waits until a child ended, the agent tells something, or the time is up.
     fn wait(&mut self, time: Option<Duration>) {
-        let mut on = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
+        let mut on = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(self.pipes.control(), PollFlags::IN)];
         on.extend(self.door.iter().flat_map(Door::descriptors).map(|guest| PollFd::from_borrowed_fd(guest, PollFlags::IN)));
         let time = time.and_then(|time| Timespec::try_from(time).ok());
         let _ = poll(&mut on, time.as_ref());
@@ -515,21 +506,14 @@ impl Supervisor {
     }
 
     fn listen(&mut self) {
-        let mut buffer = [0; 256];
-        while let Ok(count @ 1..) = self.control.read(&mut buffer) {
-            self.heard.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()));
-        }
-        while let Some((line, rest)) = self.heard.split_once('\n') {
-            let told = Told::parse(line);
-            self.heard = rest.to_owned();
+        for told in self.pipes.told() {
             match told {
-                Some(Told::Run) => self.released = true,
-                Some(Told::Stop { grace_ms }) => {
+                Told::Run => self.released = true,
+                Told::Stop { grace_ms } => {
                     let until = Instant::now() + Duration::from_millis(grace_ms.into());
                     // A shorter grace counts, a longer one comes too late.
                     self.stop = Some(self.stop.map_or(until, |before| before.min(until)));
                 }
-                None => {}
             }
         }
     }
@@ -583,16 +567,8 @@ impl Supervisor {
         End::SetupFailed { error: EntityError::new(SETUP_FAILED, message).with_detail("nodeId", self.work.node_id.clone()) }
     }
 
-    /// Keeps the record current and says so.
-    ///
-    /// # Errors
-    /// It is neither written nor said.
     fn tell(&mut self) -> io::Result<()> {
-        let written = self.folder.write_record(&self.record);
-        let mut line = serde_json::to_vec(&self.record)?;
-        line.push(b'\n');
-        // On a full disk the agent still hears it.
-        written.or(self.events.write_all(&line))
+        self.pipes.tell(&self.folder, &self.record)
     }
 
     fn say(&mut self, text: &str) {

@@ -43,9 +43,10 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["clock", "domain", "driver", "error", "id", "store", "task", "wake"],
         &["axum", "hyper", "nix", "reqwest", "rustix", "sqlx"],
     ),
-    ("driver", &["clock", "domain", "error", "id", "task"], &["axum", "reqwest", "sqlx"]),
-    ("agent", &["agent::protocol", "clock", "domain", "error", "id", "task"], &["axum", "sqlx"]),
+    ("driver", &["clock", "domain", "error", "id", "splice", "task"], &["axum", "reqwest", "sqlx"]),
+    ("agent", &["agent::protocol", "clock", "domain", "error", "id", "splice", "task"], &["axum", "sqlx"]),
     // The edge of the process, where the parts are put together. `app` may use everything.
+    ("splice", &[], &["axum", "hyper", "sqlx", "tokio"]),
     ("passage", &["task"], &["axum", "hyper", "sqlx"]),
     ("tls", &["clock", "error", "task"], &["axum", "sqlx"]),
     ("edge", &["clock", "error", "http", "task", "tls"], &["sqlx"]),

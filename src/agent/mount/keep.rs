@@ -4,8 +4,7 @@
 //! it is not. As the first process of a namespace of processes its end is the end of all that it started; the mount itself is in the
 //! node's own view, for all that starts later to see. What it leaves there when it is killed, the next agent takes away.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use crate::agent::mount::program::{Enough, Running, Said, Went, is_here, obscure
 use crate::agent::mount::{cache, relay, table};
 use crate::agent::process::Handle;
 use crate::agent::protocol::{Mount, Source};
-use crate::agent::record::{Folder, Record, Told};
+use crate::agent::record::{Folder, Pipes, Record, Told, take_over};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::attempt::{AssignmentState, End};
 use crate::domain::bootstrap::JobUser;
@@ -63,33 +62,20 @@ pub(super) struct Hold {
 pub fn keep_mount(folder: &Path) -> io::Result<()> {
     isolate::keep_memory_private()?;
     let _ = rustix::process::setsid();
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text)?;
-    rustix::fs::ftruncate(io::stdin(), 0)?;
-    let hold: Hold = serde_json::from_str(&text)?;
+    let hold: Hold = take_over()?;
     let folder = Folder::open(folder)?;
     if !folder.take_ticket()? {
         return Ok(());
     }
-    let mut keeper = Keeper {
-        control: folder.control()?,
-        events: folder.events()?,
-        folder,
-        record: Record::new(),
-        heard: String::new(),
-        hold,
-    };
+    let mut keeper = Keeper { pipes: Pipes::open(&folder)?, folder, record: Record::new(), hold };
     keeper.run()
 }
 
 struct Keeper {
     hold: Hold,
     folder: Folder,
-    control: File,
-    events: File,
+    pipes: Pipes,
     record: Record,
-    /// The beginning of a line of `control`.
-    heard: String,
 }
 
 impl Keeper {
@@ -227,7 +213,7 @@ impl Keeper {
         let handle = program.as_ref().and_then(|running| Handle::open(i32::try_from(running.child.id()).ok()?, || true));
         let time = Timespec::try_from(REAP).ok();
         loop {
-            let mut on = vec![PollFd::new(&self.control, PollFlags::IN)];
+            let mut on = vec![PollFd::new(self.pipes.control(), PollFlags::IN)];
             on.extend(handle.iter().map(|handle| PollFd::new(&handle.descriptor, PollFlags::IN)));
             let _ = poll(&mut on, time.as_ref());
             if let Some(grace) = self.listen() {
@@ -277,27 +263,16 @@ impl Keeper {
         }
     }
 
+    /// The grace of the last word to stop, if there was one.
     fn listen(&mut self) -> Option<Duration> {
-        let mut buffer = [0; 256];
-        while let Ok(count @ 1..) = self.control.read(&mut buffer) {
-            self.heard.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()));
-        }
-        let mut stop = None;
-        while let Some((line, rest)) = self.heard.split_once('\n') {
-            if let Some(Told::Stop { grace_ms }) = Told::parse(line) {
-                stop = Some(Duration::from_millis(grace_ms.into()));
-            }
-            self.heard = rest.to_owned();
-        }
-        stop
+        let grace = |told| match told {
+            Told::Stop { grace_ms } => Some(Duration::from_millis(grace_ms.into())),
+            Told::Run => None,
+        };
+        self.pipes.told().into_iter().filter_map(grace).next_back()
     }
 
-    /// Keeps the record current and says so.
     fn tell(&mut self) -> io::Result<()> {
-        let written = self.folder.write_record(&self.record);
-        let mut line = serde_json::to_vec(&self.record)?;
-        line.push(b'\n');
-        // On a full disk the agent still hears it.
-        written.or(self.events.write_all(&line))
+        self.pipes.tell(&self.folder, &self.record)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::agent::mount::plan::Way;
 use crate::domain::bootstrap::GATE_OPEN;
 use crate::domain::storage::HostPort;
+use crate::splice::splice;
 
 /// Longest time until a program has asked, and until the gate has answered.
 const ASK: Duration = Duration::from_secs(20);
@@ -71,19 +72,7 @@ fn let_in(mut guest: TcpStream, own: SocketAddr, way: &Way, gate: &Path) -> io::
     if way.proxy {
         guest.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
     }
-    let (mut from, mut to) = (guest.try_clone()?, storage.try_clone()?);
-    let out = Builder::new().name("guest".into()).stack_size(STACK).spawn(move || {
-        let _ = io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    })?;
-    let (mut from, mut to) = (storage, guest);
-    let copied = io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Write);
-    if copied.is_err() {
-        let _ = from.shutdown(Shutdown::Both);
-    }
-    let _ = out.join();
-    Ok(())
+    splice(guest, storage, "guest", STACK)
 }
 
 /// Goes through the gate.

@@ -5,7 +5,7 @@
 //! node, so that mounts outlive servers, and reads the settings anew for each connection, so that they may change.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new
 use crate::domain::bootstrap::GATE_OPEN;
 use crate::domain::storage::{HostPort, Reach, Storages};
 use crate::driver::local::layout::read_json;
+use crate::splice::splice;
 
 /// Longest time until a storage takes a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -92,7 +93,7 @@ fn let_through(mut guest: UnixStream, settings: &Path) {
     match open(&guest, settings) {
         Ok(storage) => {
             if writeln!(guest, "{GATE_OPEN}").is_ok() {
-                let _ = splice(guest, storage);
+                let _ = splice(guest, storage, "way", STACK);
             }
         }
         Err(why) => {
@@ -131,23 +132,6 @@ fn may_reach(reach: Reach, address: &SocketAddr) -> bool {
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local() || ip.is_multicast(),
     };
     reach == Reach::Named || !own
-}
-
-/// Copies both ways until both have ended.
-fn splice(guest: UnixStream, storage: TcpStream) -> io::Result<()> {
-    let (mut from, mut to) = (guest.try_clone()?, storage.try_clone()?);
-    let out = Builder::new().name("way".into()).stack_size(STACK).spawn(move || {
-        let _ = io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    })?;
-    let (mut from, mut to) = (storage, guest);
-    let copied = io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Write);
-    if copied.is_err() {
-        let _ = from.shutdown(Shutdown::Both);
-    }
-    let _ = out.join();
-    Ok(())
 }
 
 #[cfg(test)]

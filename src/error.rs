@@ -66,6 +66,8 @@ codes! {
     WorkspaceNotFound,
     /// No such cluster.
     ClusterNotFound,
+    /// No such node of the cluster.
+    NodeNotFound,
     /// No such file server.
     FileServerNotFound,
     /// No such experiment.

@@ -137,7 +137,7 @@ impl Kind {
     }
 
     /// The path segments that precede each name below the group.
-    fn type_segments(self) -> &'static [&'static str] {
+    pub(crate) fn type_segments(self) -> &'static [&'static str] {
         match self {
             Kind::Group => &[],
             Kind::Workspace => &["workspaces"],

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use batchyard::app::{self, KeysCommand, Options, PrincipalCommand};
+use batchyard::app::{self, KeysCommand, Options, PoolCommand, PrincipalCommand};
+use batchyard::cli;
 use batchyard::store::embedded::Launch;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// A self-hosted service that speaks the Azure Batch AI API.
 #[derive(Parser)]
@@ -36,6 +37,9 @@ enum Command {
     /// Lists, adds and retires the keys that sign tokens.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Lists the machines of the pool, and takes them out of use and back.
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// Prints the OpenAPI document of a version of the API.
     Openapi {
         /// The version, for example 2018-05-01, which is the default.
@@ -62,6 +66,8 @@ enum Command {
         /// What its driver left for it.
         bootstrap: PathBuf,
     },
+    #[command(flatten)]
+    Client(cli::Command),
 }
 
 fn main() -> ExitCode {
@@ -74,13 +80,23 @@ fn main() -> ExitCode {
         Some("keep-mount") => {
             batchyard::agent::keep_mount(words.next().unwrap_or_default().as_ref()).map(|()| 0).map_err(Into::into)
         }
-        Some("login") => {
+        Some("mount-nfs") => batchyard::agent::mount_nfs().map(|()| 0).map_err(Into::into),
+        Some("keep-export") => batchyard::agent::keep_export().map(|()| 0).map_err(Into::into),
+        Some("let-in") => {
             batchyard::agent::login(&words.next().unwrap_or_default().to_string_lossy()).map(|()| 0).map_err(Into::into)
         }
         Some("contain") => batchyard::agent::carry(&words.next().unwrap_or_default().to_string_lossy()).map_err(Into::into),
+        Some("vm-shell") => {
+            batchyard::driver::qemu::vm_shell(&words.next().unwrap_or_default().to_string_lossy()).map(|()| 0).map_err(Into::into)
+        }
+        Some("vm-guest") => batchyard::driver::qemu::vm_guest().map(|()| 0).map_err(Into::into),
+        Some("pool-machine") => {
+            log_to_stderr();
+            batchyard::driver::ssh::pool_machine().map(|()| 0).map_err(Into::into)
+        }
         Some("session") => batchyard::agent::session(words.next().unwrap_or_default().as_ref()).map_err(Into::into),
         Some("oci-runtime") => batchyard::agent::become_runtime(words.collect()).map(|()| 0).map_err(Into::into),
-        _ => run(Arguments::parse().command).map(|()| 0),
+        _ => run(Arguments::parse().command),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -91,6 +107,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// What runs without a server's settings tells what happens in lines of text.
+fn log_to_stderr() {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+}
+
 /// Prints an answer; whoever reads may have stopped reading.
 fn say(answer: &serde_json::Value) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{answer:#}") {
@@ -99,21 +120,24 @@ fn say(answer: &serde_json::Value) -> anyhow::Result<()> {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<u8> {
     match command {
+        Command::Client(command) => return Ok(cli::run(&command, Arguments::command)),
         Command::Up(options) => app::up(&options),
         Command::Serve(options) => app::serve(&options),
         Command::Migrate { config } => app::migrate(config),
         Command::Principal(command) => say(&app::principal(command)?),
         Command::Keys(command) => say(&app::keys(command)?),
+        Command::Pool(command) => app::pool(command).map(|answer| println!("{answer}")),
         Command::CheckConfig(options) => app::check_config(&options).map(|settings| print!("{settings}")),
         Command::Openapi { version } => app::openapi(version.as_deref()).map(|document| println!("{document}")),
         Command::Postgres(launch) => Err(launch.run().into()),
         Command::NodeInit { spec } => batchyard::driver::local::node_init(&spec).map_err(Into::into),
         Command::KeepEngine { order } => batchyard::agent::keep_engine(&order).map_err(Into::into),
         Command::Agent { bootstrap } => {
-            tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+            log_to_stderr();
             batchyard::agent::run(&bootstrap).map_err(Into::into)
         }
     }
+    .map(|()| 0)
 }

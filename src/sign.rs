@@ -16,6 +16,8 @@ pub enum Purpose {
     Agent,
     /// The position of a list page.
     Cursor,
+    /// The key of a file server, with which passes to it are made.
+    Door,
 }
 
 impl Purpose {
@@ -24,6 +26,7 @@ impl Purpose {
             Purpose::Link => b"batchyard link v1",
             Purpose::Agent => b"batchyard agent v1",
             Purpose::Cursor => b"batchyard cursor v1",
+            Purpose::Door => b"batchyard door v1",
         }
     }
 }
@@ -34,6 +37,7 @@ pub struct Signer {
     link: Hmac<Sha256>,
     agent: Hmac<Sha256>,
     cursor: Hmac<Sha256>,
+    door: Hmac<Sha256>,
 }
 
 impl Signer {
@@ -44,7 +48,12 @@ impl Signer {
             mac.update(purpose.label());
             self::mac(mac.finalize().into_bytes().as_slice())
         };
-        Signer { link: derive(Purpose::Link), agent: derive(Purpose::Agent), cursor: derive(Purpose::Cursor) }
+        Signer {
+            link: derive(Purpose::Link),
+            agent: derive(Purpose::Agent),
+            cursor: derive(Purpose::Cursor),
+            door: derive(Purpose::Door),
+        }
     }
 
     /// The proof of `fields`, URL-safe. Fields are framed by their length: no two lists of fields have the same proof.
@@ -62,6 +71,7 @@ impl Signer {
             Purpose::Link => self.link.clone(),
             Purpose::Agent => self.agent.clone(),
             Purpose::Cursor => self.cursor.clone(),
+            Purpose::Door => self.door.clone(),
         };
         for field in fields {
             mac.update(&(field.len() as u64).to_be_bytes());

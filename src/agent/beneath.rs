@@ -292,4 +292,73 @@ mod tests {
         assert_eq!(fs::read_dir(&inside).expect("there").count(), 0);
         assert!(outside.join("keep").exists());
     }
+
+    /// Exchanges a folder with a link to elsewhere, again and again, while `work` is done.
+    fn while_swapped(inside: &Path, mut work: impl FnMut(usize)) {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let over = AtomicBool::new(false);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(2);
+        std::thread::scope(|scope| {
+            let swap = scope.spawn(|| {
+                let mut swaps = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let (a, b) = (inside.join("a"), inside.join("b"));
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    // Either may be gone for a moment.
+                    swaps += usize::from(rustix::fs::renameat_with(rustix::fs::CWD, &a, rustix::fs::CWD, &b, flags).is_ok());
+                }
+                swaps
+            });
+            let mut round = 0;
+            while std::time::Instant::now() < until {
+                work(round);
+                round += 1;
+            }
+            over.store(true, Ordering::Relaxed);
+            let swaps = swap.join().expect("no panic");
+            assert!(swaps > 0 && round > 0, "{swaps} swaps, {round} rounds");
+        });
+    }
+
+    #[test]
+    fn a_folder_that_becomes_a_link_leads_nowhere() {
+        let temp = Temp::new();
+        let (inside, outside) = (temp.0.join("in"), temp.0.join("out"));
+        fs::create_dir_all(inside.join("a/deep")).expect("made");
+        fs::write(inside.join("a/deep/file"), "own").expect("written");
+        fs::create_dir_all(outside.join("deep")).expect("made");
+        fs::write(outside.join("deep/file"), "foreign").expect("written");
+        std::os::unix::fs::symlink(&outside, inside.join("b")).expect("made");
+        let root = open_trusted(&inside).expect("there");
+        let mut read = 0;
+        while_swapped(&inside, |round| {
+            let _ = make_folders(root.as_fd(), &Path::new("a/deep").join(format!("new-{}", round % 50)), None);
+            if let Ok(mut file) = open_file(root.as_fd(), Path::new("a/deep/file")) {
+                let mut text = String::new();
+                std::io::Read::read_to_string(&mut file, &mut text).expect("reads");
+                assert_eq!(text, "own");
+                read += 1;
+            }
+        });
+        assert!(read > 0, "it was a folder at times");
+        let names: Vec<_> = fs::read_dir(outside.join("deep")).expect("there").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(names, ["file"], "nothing was made elsewhere");
+    }
+
+    #[test]
+    fn what_is_removed_while_links_take_its_place_is_its_own() {
+        let temp = Temp::new();
+        let (inside, outside) = (temp.0.join("in"), temp.0.join("out"));
+        fs::create_dir_all(&inside).expect("made");
+        fs::create_dir_all(outside.join("deep")).expect("made");
+        fs::write(outside.join("deep/keep"), "x").expect("written");
+        let root = open_trusted(&inside).expect("there");
+        while_swapped(&inside, |_| {
+            let _ = fs::create_dir_all(inside.join("a/deep/er"));
+            let _ = fs::write(inside.join("a/deep/file"), "x");
+            let _ = std::os::unix::fs::symlink(&outside, inside.join("b"));
+            let _ = remove_contents(root.as_fd());
+        });
+        assert!(outside.join("deep/keep").exists());
+    }
 }

@@ -12,7 +12,7 @@ use crate::domain::bootstrap::Isolation;
 pub(super) fn boot_id(isolation: Isolation) -> io::Result<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let first = match isolation {
-        Isolation::Namespaces => 1,
+        Isolation::Namespaces | Isolation::VirtualMachine => 1,
         // Without a namespace it is what started the agent, and starts it again.
         Isolation::ProcessGroup => rustix::process::getppid().map_or(1, |pid| pid.as_raw_nonzero().get()),
     };

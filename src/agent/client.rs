@@ -3,9 +3,9 @@
 //! A [`Lane`] is one connection that is kept, with one request at a time. Where a server does not answer, the next one is tried.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -20,6 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::domain::bootstrap::ServerAddress;
+use crate::server_sockets;
 use crate::task::Tasks;
 
 /// Longest time until a connection stands.
@@ -74,8 +75,8 @@ impl Client {
     async fn connect(&self, skip: usize) -> Result<SendRequest<Full<Bytes>>, ClientError> {
         match &self.target {
             Target::Sockets(folder) => {
-                let sockets = list_sockets(folder).map_err(ClientError::Unreachable)?;
-                let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no socket of a server");
+                let sockets = server_sockets::list(folder).map_err(ClientError::Unreachable)?;
+                let mut last = server_sockets::absent();
                 let count = sockets.len();
                 for socket in sockets.iter().cycle().skip(skip.checked_rem(count).unwrap_or(0)).take(count) {
                     match UnixStream::connect(socket).await {
@@ -139,19 +140,6 @@ fn https(url: &str, ca: &str) -> io::Result<Target> {
     let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
     let (port, prefix) = (uri.port_u16().unwrap_or(443), uri.path().trim_end_matches('/').to_owned());
     Ok(Target::Https { host, port, name, prefix, connector: TlsConnector::from(Arc::new(config)) })
-}
-
-/// Sockets of servers, the newest first: an old one may be of a server that is gone.
-fn list_sockets(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut sockets: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(folder)?
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let made = path.symlink_metadata().ok()?.modified().ok()?;
-            path.extension().is_some_and(|extension| extension == "sock").then_some((made, path))
-        })
-        .collect();
-    sockets.sort_by(|a, b| b.cmp(a));
-    Ok(sockets.into_iter().map(|(_, path)| path).collect())
 }
 
 /// What is asked.

@@ -122,6 +122,7 @@ mod tests {
 
     fn desired(assignments: impl IntoIterator<Item = (u128, Step)>) -> Desired {
         Desired {
+            export: None,
             unmet: None,
             account: None,
             mounts: vec![],

@@ -12,7 +12,7 @@ use crate::domain::bootstrap::JobUser;
 /// Shells that run command lines; the first that is there.
 ///
 /// Source: recorded jobs use `bash` syntax.
-const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
+pub(super) const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 
 /// Starts `line` in a shell. Of two variables of a name the later counts. Its process group is its own; its input is empty. Answers its number.
 ///

@@ -25,8 +25,9 @@ use crate::agent::isolate;
 use crate::agent::layout::{Place, Variables};
 use crate::agent::protocol::{Host, Session};
 use crate::agent::session::{SUBCOMMAND, Sessions};
-use crate::domain::bootstrap::{Isolation, JobUser};
+use crate::domain::bootstrap::{Isolation, JobUser, host_name, hosts_file};
 use crate::domain::resource::EntityError;
+use crate::own_file::own_file;
 
 /// Where nodes of a job reach each other.
 ///
@@ -78,11 +79,23 @@ pub(super) struct Gang {
     pub(super) user: Option<JobUser>,
     /// Whether the job runs in containers.
     pub(super) in_container: bool,
+    /// The file to tell the nodes' names in, where nobody else does: they are in networks of their hosts, which have ssh servers of their own.
+    pub(super) names: Option<PathBuf>,
 }
 
 impl Gang {
     fn port(&self) -> u16 {
-        if self.in_container { CONTAINER_PORT } else { PORT }
+        if self.in_container || self.names.is_some() { CONTAINER_PORT } else { PORT }
+    }
+
+    /// Makes the nodes' names known on this one, where nobody else does.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn tell_names(&self) -> io::Result<()> {
+        let Some(file) = &self.names else { return Ok(()) };
+        // In place: containers have this very file.
+        std::fs::write(file, hosts_file(self.hosts.iter().map(|host| (host.address.as_str(), host.node_id.as_str()))))
     }
 
     /// What a container of the job has in [`CONTAINER_KEYS`], by name.
@@ -123,7 +136,7 @@ impl Gang {
     pub(super) fn show_folder(&self, folder: &OwnedFd, temp: &Place, isolation: Isolation) -> io::Result<()> {
         let parent = open_folder(open_trusted(&temp.root)?.as_fd(), &temp.below)?;
         match isolation {
-            Isolation::Namespaces => {
+            Isolation::Namespaces | Isolation::VirtualMachine => {
                 let target = open_folder(parent.as_fd(), Path::new(SHARED))?;
                 isolate::show(folder, &target)?;
             }
@@ -135,7 +148,7 @@ impl Gang {
         Ok(())
     }
 
-    /// Looks whether every other node of the gang is known by name and answers.
+    /// Looks whether every other node of the gang is known by name and answers, were it by a refusal.
     ///
     /// # Errors
     /// The first that is not or does not, with both nodes named.
@@ -154,7 +167,7 @@ impl Gang {
 
 /// What a node is called: its id, the host name that is made of it, and its address.
 fn names_of(host: &Host) -> [String; 3] {
-    [host.node_id.clone(), host.node_id.replace('_', "-"), host.address.clone()]
+    [host.node_id.clone(), host_name(&host.node_id), host.address.clone()]
 }
 
 fn reach(peer: &Host, port: u16) -> Result<(), String> {
@@ -164,9 +177,12 @@ fn reach(peer: &Host, port: u16) -> Result<(), String> {
     if !known.any(|known| known.ip() == address) {
         return Err(format!("its name does not lead to {address}"));
     }
-    TcpStream::connect_timeout(&SocketAddr::new(address, port), MEETING)
-        .map(drop)
-        .map_err(|error| format!("{address}, port {port}: {error}"))
+    match TcpStream::connect_timeout(&SocketAddr::new(address, port), MEETING) {
+        Ok(_) => Ok(()),
+        // It is there and its part is over already: all parts listened before any was released. What became of it is its own to report.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) => Err(format!("{address}, port {port}: {error}")),
+    }
 }
 
 /// Where the other nodes of the gang come in.
@@ -270,7 +286,7 @@ impl Door {
 /// Puts in the account's `.ssh` what a guest of a container is handed on with: this program, and the way back to this process.
 fn open_sessions(folder: &OwnedFd, below: &Path, user: &JobUser) -> io::Result<Sessions> {
     make_file(folder.as_fd(), PROGRAM, None)?;
-    mount_bind(std::env::current_exe()?, below.join(PROGRAM))?;
+    mount_bind(own_file()?, below.join(PROGRAM))?;
     let door = below.join(DOOR);
     let sessions = Sessions::open(&door)?;
     std::os::unix::fs::chown(&door, Some(user.uid), Some(user.gid))?;
@@ -282,14 +298,18 @@ fn open_sessions(folder: &OwnedFd, below: &Path, user: &JobUser) -> io::Result<S
 fn files(gang: &Gang, user: &JobUser, below: &Path, environment: &Variables) -> Vec<(&'static str, String)> {
     let Session { private_key, public_key } = &gang.session;
     let below = below.display();
-    let known = gang.hosts.iter().map(|host| format!("{} {public_key}\n", names_of(host).join(","))).collect();
+    // As ssh writes names of hosts at other ports than the usual one.
+    let known_as = |name: &String| if gang.port() == PORT { name.clone() } else { format!("[{name}]:{}", gang.port()) };
+    let names_of = |host| names_of(host).iter().map(known_as).collect::<Vec<_>>().join(",");
+    let known = gang.hosts.iter().map(|host| format!("{} {public_key}\n", names_of(host))).collect();
     let forced = match gang.in_container {
         true => format!("ForceCommand {below}/{PROGRAM} {SUBCOMMAND} {below}/{DOOR}\n"),
         false => String::new(),
     };
     let client = format!(
-        "Host *\n  IdentityFile {below}/id_ecdsa\n  UserKnownHostsFile {below}/known_hosts\n  StrictHostKeyChecking accept-new\n  \
-         LogLevel ERROR\n"
+        "Host *\n  Port {port}\n  IdentityFile {below}/id_ecdsa\n  UserKnownHostsFile {below}/known_hosts\n  StrictHostKeyChecking accept-new\n  \
+         LogLevel ERROR\n",
+        port = gang.port(),
     );
     let server = format!(
         "HostKey {below}/id_ecdsa\nAuthorizedKeysFile {below}/authorized_keys\nAuthenticationMethods publickey\nAllowUsers {}\n\
@@ -326,7 +346,7 @@ mod tests {
     fn both_nodes_of_a_pair_that_does_not_meet_are_named() {
         let session = Session { private_key: String::new(), public_key: String::new() };
         let hosts = vec![host("localhost", "127.9.9.9"), host("tvm-2", "127.9.9.8")];
-        let gang = Gang { hosts, rank: 1, session, folder: None, user: None, in_container: false };
+        let gang = Gang { hosts, rank: 1, session, folder: None, user: None, in_container: false, names: None };
         let error = gang.meet().expect_err("the name leads elsewhere");
         assert_eq!(error.code, UNREACHABLE);
         assert_eq!(error.message, "Node tvm-2 cannot reach node localhost of the same job: its name does not lead to 127.9.9.9.");
@@ -340,7 +360,10 @@ mod tests {
         let peer = host("localhost", "127.0.0.1");
         assert_eq!(reach(&peer, port), Ok(()));
         drop(listener);
-        assert!(reach(&peer, port).expect_err("nobody is there").contains(&format!("127.0.0.1, port {port}: ")));
+        assert_eq!(reach(&peer, port), Ok(()), "its part is over");
+        // An address that the kernel itself sends nothing to.
+        let nowhere = host("255.255.255.255", "255.255.255.255");
+        assert!(reach(&nowhere, port).expect_err("nobody is there").contains(&format!("255.255.255.255, port {port}: ")));
     }
 
     #[test]
@@ -348,7 +371,7 @@ mod tests {
         let session = Session { private_key: "PRIVATE".into(), public_key: "ecdsa AAAA".into() };
         let user = JobUser { name: "batch".into(), uid: 61_000, gid: 61_000 };
         let hosts = vec![host("tvm-1_1", "10.0.0.4")];
-        let gang = Gang { hosts, rank: 0, session, folder: None, user: Some(user), in_container: true };
+        let gang = Gang { hosts, rank: 0, session, folder: None, user: Some(user), in_container: true, names: None };
         let files = gang.container_files();
         let file =
             |name: &str| files.iter().find(|(known, _)| known == name).map(|(_, content)| content.as_str()).expect("there");

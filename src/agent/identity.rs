@@ -12,6 +12,7 @@ use crate::agent::client::Ask;
 use crate::agent::protocol::{JOIN_PATH, Join, Joined, LoginWay, VERSION};
 use crate::agent::record::{find_private, write_private};
 use crate::domain::bootstrap::AgentBootstrap;
+use crate::domain::gpu::Gpu;
 
 /// Longest time of one attempt to join.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -73,7 +74,7 @@ impl Identity {
     ///
     /// # Errors
     /// None in practice: the document is always one.
-    pub(super) fn join(&self, bootstrap: &AgentBootstrap, boot_id: &str, login: LoginWay) -> io::Result<Ask> {
+    pub(super) fn join(&self, bootstrap: &AgentBootstrap, boot_id: &str, login: LoginWay, gpus: &[Gpu]) -> io::Result<Ask> {
         let join = Join {
             protocol: VERSION,
             machine: bootstrap.machine.clone(),
@@ -82,6 +83,7 @@ impl Identity {
             boot_id: boot_id.to_owned(),
             isolation: bootstrap.isolation.as_str().to_owned(),
             login,
+            gpus: gpus.to_vec(),
         };
         Ok(Ask {
             path: JOIN_PATH.to_owned(),

@@ -10,6 +10,7 @@ use crate::agent::beneath::normal;
 use crate::agent::expand::{Unknown, expand, expand_known, is_name};
 use crate::agent::protocol::{Mount, SetupTask, Task};
 use crate::domain::bootstrap::AgentBootstrap;
+use crate::domain::gpu::Gpu;
 use crate::domain::process::Process;
 use crate::domain::resource::{EntityError, NameValue};
 
@@ -37,6 +38,12 @@ pub(super) struct Roots {
     pub(super) startup: PathBuf,
     /// Names below `mounts` that the server reads by itself.
     pub(super) shares: Vec<String>,
+    /// How many GPUs the node has.
+    #[serde(default)]
+    pub(super) gpus: usize,
+    /// Which of them programs may use: all of the node's own, and no others of its host.
+    #[serde(default)]
+    pub(super) visible_gpus: String,
 }
 
 impl Roots {
@@ -49,7 +56,19 @@ impl Roots {
             base,
             startup: bootstrap.tasks_root.join("startup"),
             shares: bootstrap.shares.clone(),
+            gpus: bootstrap.gpus.len(),
+            visible_gpus: Gpu::visible(&bootstrap.gpus),
         }
+    }
+
+    /// What programs are told of GPUs.
+    fn gpu_variables(&self) -> [(&'static str, String); 3] {
+        let count = self.gpus.to_string();
+        [
+            ("AZ_BATCHAI_NUM_GPUS", count.clone()),
+            ("AZ_BATCHAI_NUM_GPUS_PER_NODE", count),
+            ("CUDA_VISIBLE_DEVICES", self.visible_gpus.clone()),
+        ]
     }
 
     /// The place that a path means, if it is one that a job may have made for it. What is mounted hides what is below.
@@ -192,8 +211,6 @@ pub(super) fn job(roots: &Roots, node: &[Mount], task: &Task, rank: &Rank<'_>) -
         ("AZ_BATCHAI_JOB_WORK_DIR", temp_path.clone()),
         ("AZ_BATCHAI_MPI_HOST_FILE", format!("{temp_path}/{HOST_FILE}")),
         ("AZ_BATCH_HOST_LIST", task.hosts.iter().map(|host| host.address.as_str()).collect::<Vec<_>>().join(",")),
-        ("AZ_BATCHAI_NUM_GPUS", task.size.gpus.to_string()),
-        ("AZ_BATCHAI_NUM_GPUS_PER_NODE", task.size.gpus.to_string()),
         ("AZ_BATCHAI_TASK_INDEX", rank.rank.to_string()),
         ("AZ_BATCHAI_CLUSTER_NAME", names.cluster.clone()),
         ("AZ_BATCHAI_JOB_MASTER_NODE_IP", master.to_owned()),
@@ -201,6 +218,9 @@ pub(super) fn job(roots: &Roots, node: &[Mount], task: &Task, rank: &Rank<'_>) -
         ("AZ_BATCH_MASTER_NODE", format!("{master}:{MASTER_PORT}")),
         ("AZ_BATCH_NODE_ID", rank.node_id.to_owned()),
     ] {
+        service.set(name, value);
+    }
+    for (name, value) in roots.gpu_variables() {
         service.set(name, value);
     }
 
@@ -256,6 +276,9 @@ pub(super) fn setup(
     let mut service = Variables::default();
     service.set("AZ_BATCHAI_MOUNT_ROOT", text(&roots.mounts));
     service.set("AZ_BATCH_NODE_ID", node_id.to_owned());
+    for (name, value) in roots.gpu_variables() {
+        service.set(name, value);
+    }
     let early = Variables::of_user(&service, &task.environment)?;
     let suffix = normal(&task.std_out_err_path_suffix).ok_or_else(|| failure("The setup task's output path is not allowed."))?;
     let mounted: Vec<Mounted> = mounted(&roots.mounts, node).collect();
@@ -379,6 +402,8 @@ mod tests {
             jobs: "/mnt/batch/tasks/shared/LS_root/jobs".into(),
             startup: "/mnt/batch/tasks/startup".into(),
             shares: vec!["shared".into()],
+            gpus: 1,
+            visible_gpus: "GPU-1".into(),
         }
     }
 
@@ -435,6 +460,7 @@ mod tests {
             ("AZ_BATCHAI_JOB_MOUNT_ROOT", "/mnt/batch/tasks/shared/LS_root/jobs/w/e/j/mounts".into()),
             ("AZ_BATCHAI_MPI_HOST_FILE", "/mnt/batch/tasks/shared/LS_root/jobs/w/e/j/hostfile".into()),
             ("AZ_BATCHAI_NUM_GPUS", "1".into()),
+            ("CUDA_VISIBLE_DEVICES", "GPU-1".into()),
             ("AZ_BATCH_HOST_LIST", "10.0.0.4".into()),
         ] {
             assert_eq!(variables.find(name), Some(value.as_str()), "{name}");

@@ -5,7 +5,7 @@
 //! socket of the host's network could be turned against that network.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
@@ -24,11 +24,12 @@ use crate::agent::account;
 use crate::agent::isolate;
 use crate::agent::protocol::{Account, LoginWay};
 use crate::agent::start::PATH;
+use crate::domain::address_range::AddressRange;
 use crate::domain::bootstrap::{AgentBootstrap, ServerAddress};
 use crate::task::Tasks;
 
 /// The hidden subcommand of this binary that becomes the ssh server of one guest.
-pub(super) const SUBCOMMAND: &str = "login";
+pub(super) const SUBCOMMAND: &str = "let-in";
 
 /// Where the program is that serves a session.
 const SSHD: &str = "/usr/sbin/sshd";
@@ -41,6 +42,15 @@ const FOLDER: &str = "/run/login";
 
 /// In that folder.
 const CONFIG: &str = "sshd_config";
+
+/// In that folder: the ranges of addresses that guests may come from; not there where they may come from everywhere.
+const FROM: &str = "from.json";
+
+/// Longest time until whoever hands a guest over has said where the guest is.
+const INTRODUCE: Duration = Duration::from_secs(5);
+
+/// Longest address. Unit: bytes.
+const MAX_ADDRESS: u64 = 64;
 
 /// Time between two tries to let someone in where that failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -61,6 +71,8 @@ struct Session {
 pub(super) struct Login {
     way: LoginWay,
     listener: Option<TcpListener>,
+    /// Whether guests are handed over by another, who says in a first line where they are.
+    introduced: bool,
     serving: bool,
     hidden: Vec<PathBuf>,
     groups: Vec<PathBuf>,
@@ -72,7 +84,10 @@ impl Login {
     pub(super) fn find(bootstrap: &AgentBootstrap, hidden: Vec<PathBuf>, tasks: Tasks) -> Login {
         let found = find_listener();
         let way = match (&found, &bootstrap.server) {
-            (Some((_, address)), _) if Path::new(SSHD).exists() => LoginWay::At { address: address.ip(), port: address.port() },
+            (Some((_, own)), _) if Path::new(SSHD).exists() => {
+                let address = bootstrap.login.unwrap_or(*own);
+                LoginWay::At { address: address.ip(), port: address.port() }
+            }
             (Some(_), _) => {
                 tracing::warn!("nobody can log in to this node: there is no {SSHD}; install openssh-server on its host");
                 LoginWay::None
@@ -82,7 +97,8 @@ impl Login {
             (None, ServerAddress::Sockets(_)) => LoginWay::None,
         };
         let listener = found.map(|(listener, _)| listener).filter(|_| way != LoginWay::None);
-        let mut login = Login { way, listener, serving: false, hidden, groups: bootstrap.job_groups.clone(), tasks };
+        let introduced = bootstrap.login.is_some();
+        let mut login = Login { way, listener, introduced, serving: false, hidden, groups: bootstrap.job_groups.clone(), tasks };
         if Path::new(FOLDER).join(CONFIG).exists() {
             login.serve();
         }
@@ -117,7 +133,7 @@ impl Login {
             Ok((listener, session)) => {
                 self.serving = true;
                 let tasks = self.tasks.clone();
-                self.tasks.spawn_cancellable("login", serve(listener, session, tasks));
+                self.tasks.spawn_cancellable("login", serve(listener, self.introduced, session, tasks));
             }
             Err(error) => tracing::error!(%error, "users cannot log in to this node"),
         }
@@ -136,10 +152,10 @@ fn find_listener() -> Option<(TcpListener, SocketAddr)> {
     Some((listener, address))
 }
 
-async fn serve(listener: tokio::net::TcpListener, session: String, tasks: Tasks) {
+async fn serve(listener: tokio::net::TcpListener, introduced: bool, session: String, tasks: Tasks) {
     let places = Arc::new(Semaphore::new(GUESTS));
     loop {
-        let Ok((guest, from)) = listener.accept().await else {
+        let Ok((mut guest, peer)) = listener.accept().await else {
             // Too many open files, for example: that passes.
             tokio::time::sleep(PAUSE).await;
             continue;
@@ -147,12 +163,41 @@ async fn serve(listener: tokio::net::TcpListener, session: String, tasks: Tasks)
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let session = session.clone();
         tasks.spawn_cancellable("guest", async move {
-            if let Err(error) = relay(guest, &session).await {
-                tracing::info!(%error, guest = %from, "a guest was not served to the end");
+            let from = if introduced { introduction(&mut guest).await } else { Ok(peer.ip()) };
+            match from {
+                Ok(from) if may_come(from) => {
+                    if let Err(error) = relay(guest, &session).await {
+                        tracing::info!(%error, guest = %from, "a guest was not served to the end");
+                    }
+                }
+                Ok(from) => tracing::info!(guest = %from, "a guest is sent away: nobody may log in from there"),
+                Err(error) => tracing::info!(%error, "a guest was not introduced"),
             }
             drop(place);
         });
     }
+}
+
+/// The address of a guest, as whoever hands the guest over says in a first line.
+async fn introduction(guest: &mut TcpStream) -> io::Result<IpAddr> {
+    let mut line = String::new();
+    // A byte at a time: what follows the line is the guest's.
+    let mut first = BufReader::with_capacity(1, guest.take(MAX_ADDRESS));
+    let read = tokio::time::timeout(INTRODUCE, first.read_line(&mut line)).await;
+    read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    line.trim_end().parse().map_err(io::Error::other)
+}
+
+/// Whether guests may come from there. What cannot be read lets nobody in.
+fn may_come(from: IpAddr) -> bool {
+    match std::fs::read(Path::new(FOLDER).join(FROM)) {
+        Ok(ranges) => serde_json::from_slice::<Vec<String>>(&ranges).is_ok_and(|ranges| is_in(&ranges, from)),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+fn is_in(ranges: &[String], from: IpAddr) -> bool {
+    ranges.iter().filter_map(|range| AddressRange::parse(range)).any(|range| range.holds(from))
 }
 
 /// Host key and settings of the ssh server, in a folder that root alone may enter.
@@ -169,6 +214,17 @@ fn make_files(account: &Account) -> io::Result<()> {
         let made = Command::new("/usr/bin/ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status()?;
         if !made.success() {
             return Err(io::Error::other("the node's host key cannot be made"));
+        }
+    }
+    let ranges = folder.join(FROM);
+    match &account.from {
+        Some(from) => {
+            let beside = folder.join("from.new");
+            std::fs::write(&beside, serde_json::to_vec(from)?)?;
+            std::fs::rename(beside, ranges)?;
+        }
+        None => {
+            let _ = std::fs::remove_file(ranges);
         }
     }
     let with_password = if account.password.is_some() { "yes" } else { "no" };

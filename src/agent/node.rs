@@ -16,6 +16,7 @@ use crate::agent::beneath::{open_folder, open_trusted, remove_contents, remove_t
 use crate::agent::container::{self, Name};
 use crate::agent::decide::{Action, Local, Said, decide};
 use crate::agent::engine::Engines;
+use crate::agent::export::{self, Exports};
 use crate::agent::layout::{self, Home, Layout, MOUNTS, Place, Rank, STANDARD};
 use crate::agent::mount::{self, Mounts, Owner, Progress};
 use crate::agent::part::{Happening, Kind, Running, find_running};
@@ -29,7 +30,9 @@ use crate::agent::watch::Watch;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::attempt::{AssignmentState, End};
 use crate::domain::bootstrap::Isolation;
+use crate::domain::health::Probe;
 use crate::domain::machine::Setup as SetupState;
+use crate::domain::resource::EntityError;
 use crate::id::AttemptUid;
 use crate::task::Tasks;
 
@@ -72,6 +75,8 @@ pub(super) enum Heard {
     Finished(AttemptUid, Box<Shipper>),
     /// Temporary folders are removed.
     Removed,
+    /// The node is of no use any more.
+    Broken(EntityError),
 }
 
 /// Where a part's files are. Holds no secret.
@@ -215,12 +220,15 @@ pub(super) struct Node {
     pub(super) watch: Watch,
     setup: Setup,
     engines: Engines,
+    exports: Exports,
     mounts: Mounts,
     desired: Option<Desired>,
     state_dir: PathBuf,
     tasks: Tasks,
     heard: UnboundedSender<Heard>,
     removing: usize,
+    /// What broke: from then on what fails here is the node's failure, and no job's.
+    broken: Option<SetupState>,
 }
 
 impl Node {
@@ -258,11 +266,13 @@ impl Node {
             parts: BTreeMap::new(),
             setup,
             engines: Engines::new(&starter.bootstrap),
+            exports: Exports::new(starter.bootstrap.store.clone()),
             desired: None,
             state_dir,
             tasks,
             heard,
             removing: 0,
+            broken: None,
             starter,
         };
         node.watch_setup()?;
@@ -329,9 +339,23 @@ impl Node {
         }
     }
 
-    /// How far the node's setup is.
+    /// How far the node's setup is; that it failed, too, where the node broke afterwards.
     pub(super) fn setup(&self) -> &SetupState {
-        self.setup.state()
+        self.broken.as_ref().unwrap_or_else(|| self.setup.state())
+    }
+
+    /// What the node proved of itself, once it is set up or could not be.
+    pub(super) fn health(&self) -> &[Probe] {
+        self.setup.health()
+    }
+
+    /// Looks whether what is exported is. Answers when that is done again.
+    pub(super) fn look_at_export(&mut self, now: Instant) -> Option<Instant> {
+        let at = self.exports.look_at()?;
+        if at <= now {
+            self.act();
+        }
+        self.exports.look_at()
     }
 
     /// Takes in what the node should be.
@@ -345,6 +369,10 @@ impl Node {
         let Some(desired) = self.desired.take() else { return };
         let now = Instant::now();
         let had = self.setup.running().is_some();
+        let exported = match &desired.export {
+            Some(export) => self.exports.want(export, now),
+            None => export::Progress::Ready,
+        };
         let mounted = match &desired.unmet {
             Some(error) => {
                 self.setup.fail(error.clone(), &self.starter);
@@ -352,13 +380,13 @@ impl Node {
             }
             None => self.mounts.want(Owner::Node, &desired.mounts, &self.starter.roots, &self.starter.bootstrap, now),
         };
-        let wanted = match &mounted {
-            Progress::Failed(error) => {
+        let wanted = match (&mounted, &exported) {
+            (Progress::Failed(error), _) | (_, export::Progress::Failed(error)) => {
                 self.setup.fail(error.clone(), &self.starter);
                 Ok(())
             }
-            Progress::Pending => Ok(()),
-            Progress::Ready => self.setup.want(desired.setup.as_ref(), &desired.mounts, &self.starter),
+            (Progress::Pending, _) | (_, export::Progress::Pending) => Ok(()),
+            (Progress::Ready, export::Progress::Ready) => self.setup.want(desired.setup.as_ref(), &desired.mounts, &self.starter),
         };
         let watched = if had { Ok(()) } else { self.watch_setup() };
         if let Err(error) = wanted.and(watched) {
@@ -547,6 +575,9 @@ impl Node {
                 part.finished = true;
             }),
             Heard::Removed => self.removing = self.removing.saturating_sub(1),
+            Heard::Broken(error) => {
+                self.broken.get_or_insert(SetupState::Failed(error));
+            }
         }
         self.act();
     }
@@ -561,7 +592,7 @@ impl Node {
         if let Some(record) = Folder::open(&part.path).ok().and_then(|folder| folder.find_record()) {
             part.heard(record);
         }
-        let told = part.record.end.clone();
+        let told = part.record.end.clone().map(|end| blame(end, self.broken.as_ref()));
         let left_behind = told.is_none() && self.starter.bootstrap.isolation == Isolation::ProcessGroup;
         part.end = told.or_else(|| {
             Some(match part.said {
@@ -841,6 +872,14 @@ fn remove_place(place: &Place) -> io::Result<()> {
         Ok(parent) => remove_tree(parent.as_fd(), name),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// How a part ended that ran on a node which broke meanwhile: what failed there says nothing of the job.
+fn blame(end: End, broken: Option<&SetupState>) -> End {
+    match (end, broken) {
+        (End::Exited { code }, Some(SetupState::Failed(error))) if code != 0 => End::Lost { why: error.message.clone() },
+        (end, _) => end,
     }
 }
 

@@ -186,7 +186,7 @@ fn spawn(kind: Kind, isolation: Isolation, path: OsString, input: OwnedFd) -> io
     };
     match isolation {
         Isolation::ProcessGroup => spawn(),
-        Isolation::Namespaces => std::thread::Builder::new()
+        Isolation::Namespaces | Isolation::VirtualMachine => std::thread::Builder::new()
             .name("spawn".into())
             .stack_size(256 * 1024)
             .spawn(move || {
@@ -220,7 +220,7 @@ fn find_folder(kind: Kind, pid: i32) -> Option<PathBuf> {
 /// There is no `/proc`.
 pub(super) fn find_running(kind: Kind, state_dir: &Path, isolation: Isolation) -> io::Result<Vec<(PathBuf, Running)>> {
     let ours = |pid: &i32| match isolation {
-        Isolation::Namespaces => is_first_of_namespace(*pid),
+        Isolation::Namespaces | Isolation::VirtualMachine => is_first_of_namespace(*pid),
         Isolation::ProcessGroup => true,
     };
     let found = process::list()?.into_iter().filter_map(|pid| {

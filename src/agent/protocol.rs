@@ -6,7 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::domain::attempt::Stop;
+use crate::domain::container::PullLimits;
+use crate::domain::door::Pass;
+use crate::domain::gpu::Gpu;
+use crate::domain::health::Probe;
 use crate::domain::machine::{Setup as SetupState, Size};
 use crate::domain::process::Process;
 use crate::domain::resource::{EntityError, NameValue};
@@ -55,6 +60,9 @@ pub struct Join {
     /// How users log in to it.
     #[serde(default)]
     pub login: LoginWay,
+    /// The GPUs that it found to be its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<Gpu>,
 }
 
 /// How users log in to a node.
@@ -103,6 +111,9 @@ pub struct Sync {
     pub wait_ms: u32,
     /// The node's setup.
     pub setup: SetupState,
+    /// What the node proved of itself, once it is set up or could not be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<Probe>,
     /// Every assignment that it knows, also ended ones that the server still lists.
     pub assignments: Vec<Seen>,
     /// New output, before anything that `assignments` says is recorded.
@@ -149,10 +160,13 @@ pub struct Synced {
     /// A new credential, near the end of the old one's life. Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
+    /// The server's time when it answered, which the node's clock is held against.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub now: Option<Timestamp>,
 }
 
 /// The state that a node should be in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// What of the cluster's setup nodes here cannot do: the setup fails with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,6 +174,9 @@ pub struct Desired {
     /// Who may log in, until the setup is reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,
+    /// What it exports; `None` for a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<Export>,
     /// What is mounted before that and stays mounted, below `AZ_BATCHAI_MOUNT_ROOT`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
@@ -168,6 +185,19 @@ pub struct Desired {
     pub setup: Option<SetupTask>,
     /// What has the node; at most one at 2018-05-01. What is not listed any more is forgotten: its temporary folder goes.
     pub assignments: Vec<Assignment>,
+}
+
+/// What a file server exports: all of its disk.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// What passes are made with. Secret.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Export {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Export(..)")
+    }
 }
 
 /// The account that users have on the node.
@@ -179,6 +209,9 @@ pub struct Account {
     pub ssh_public_key: Option<String>,
     /// Its password. Secret.
     pub password: Option<String>,
+    /// Ranges of addresses that it may come from; `None` for all.
+    #[serde(default)]
+    pub from: Option<Vec<String>>,
 }
 
 impl std::fmt::Debug for Account {
@@ -244,6 +277,9 @@ pub enum Source {
         directory: String,
         /// Options of the mount command.
         options: Option<String>,
+        /// What lets the node in, where it has a gate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pass: Option<Pass>,
     },
     /// Whatever a command of the user's mounts. The place is appended to it.
     Command {
@@ -354,6 +390,9 @@ pub struct Container {
     /// Size of `/dev/shm`; `None` for the engine's default. Unit: bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<u64>,
+    /// What the pull may take.
+    #[serde(default)]
+    pub limits: PullLimits,
 }
 
 /// Who may pull an image.

@@ -10,6 +10,7 @@ use crate::agent::node::{Node, Part};
 use crate::agent::protocol::{Chunk, OutputQuery, Seen};
 use crate::agent::ship::{Next, Shipper};
 use crate::domain::attempt::AssignmentState;
+use crate::domain::health::Probe;
 use crate::domain::machine::Setup;
 use crate::id::AttemptUid;
 
@@ -20,6 +21,7 @@ const HOLD: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) setup: Setup,
+    pub(super) health: Vec<Probe>,
     pub(super) parts: Vec<Seen>,
 }
 
@@ -45,7 +47,7 @@ fn say(node: &Node, with_output_of: Option<AttemptUid>) -> Said {
         let with_output = with_output_of == Some(*attempt) && node.is_settled(*attempt, part);
         seen(*attempt, part, with_output, node.is_settled(*attempt, part))
     });
-    Said { setup: node.setup().clone(), parts: parts.collect() }
+    Said { setup: node.setup().clone(), health: node.health().to_vec(), parts: parts.collect() }
 }
 
 fn seen(attempt: AttemptUid, part: &Part, with_output: bool, is_settled: bool) -> Seen {

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::agent::boot::boot_id;
 use crate::agent::client::{Ask, Client, ClientError, Lane};
+use crate::agent::gpus;
 use crate::agent::identity::Identity;
 use crate::agent::isolate;
 use crate::agent::layout::Roots;
@@ -28,7 +29,10 @@ use crate::agent::own_log::keep_short;
 use crate::agent::protocol::{Chunk, MAX_WAIT_MS, OUTPUT_PATH, OutputQuery, SYNC_PATH, Sync, Synced, VERSION};
 use crate::agent::report::{Said, Say, current, next};
 use crate::agent::start::Starter;
-use crate::domain::bootstrap::{AgentBootstrap, Isolation, NODE_VARIABLE, ServerAddress};
+use crate::clock::{Clock, SystemClock};
+use crate::domain::bootstrap::{AgentBootstrap, NODE_VARIABLE, ServerAddress};
+use crate::domain::gpu::Gpu;
+use crate::fence::{self, Moment};
 use crate::id::AttemptUid;
 use crate::task::Tasks;
 
@@ -115,8 +119,8 @@ impl<T: Send + 'static> Traffic<T> {
 
 /// What is under way on the reports' lane.
 enum Sent {
-    Join,
-    Report(Said, Option<AttemptUid>),
+    Join(Moment),
+    Report(Said, Option<AttemptUid>, Moment),
     Output(AttemptUid),
 }
 
@@ -124,13 +128,15 @@ struct Agent {
     node: Node,
     identity: Identity,
     login: Login,
+    gpus: Vec<Gpu>,
     client: std::sync::Arc<Client>,
     heard: UnboundedReceiver<Heard>,
     session: uuid::Uuid,
     seq: u64,
     revision: u64,
     said: Option<Said>,
-    polls: Traffic<()>,
+    /// With each poll when it was sent.
+    polls: Traffic<Moment>,
     reports: Traffic<Sent>,
     failures: u32,
     /// When to look for what was written.
@@ -143,17 +149,20 @@ impl Agent {
         let login = Login::find(&bootstrap, hidden(&bootstrap, path), tasks.clone());
         let client = Client::new(&bootstrap.server, tasks.clone())?;
         let (sender, heard) = unbounded_channel();
+        let gpus = gpus::start(&bootstrap, &sender);
         let starter = Starter {
             roots: Roots::new(&bootstrap),
             boot_id: boot_id(bootstrap.isolation)?,
             hidden: hidden(&bootstrap, path),
             mark: mark(),
+            server_ahead: None,
             bootstrap,
         };
         Ok(Agent {
             node: Node::recover(starter, tasks.clone(), sender)?,
             identity,
             login,
+            gpus,
             client: std::sync::Arc::new(client),
             heard,
             session: uuid::Uuid::new_v4(),
@@ -182,7 +191,7 @@ impl Agent {
                         self.node.heard(heard);
                     }
                 }
-                ((), answer) = self.polls.answered() => self.polled(answer),
+                (asked, answer) = self.polls.answered() => self.polled(asked, answer),
                 (sent, answer) = self.reports.answered() => self.sent(sent, answer),
                 () = self.node.watch.changed(), if self.look_at.is_none() => self.look_at = Some(Instant::now() + GATHER),
                 () = sleep_until(wake_at) => {}
@@ -194,7 +203,7 @@ impl Agent {
     fn step(&mut self) -> io::Result<Option<Instant>> {
         let now = Instant::now();
         let mut wake_at = self.node.end_overdue(now);
-        for at in [self.node.settle(now), self.node.look_beside(now)].into_iter().flatten() {
+        for at in [self.node.settle(now), self.node.look_beside(now), self.node.look_at_export(now)].into_iter().flatten() {
             wake_at = Some(wake_at.map_or(at, |before| before.min(at)));
         }
         let mut wake = |at: Option<Instant>| wake_at = [wake_at, at].into_iter().flatten().min();
@@ -224,8 +233,8 @@ impl Agent {
     fn send(&mut self, now: Instant) -> io::Result<Option<Instant>> {
         if self.identity.credential().is_none() {
             let starter = &self.node.starter;
-            let ask = self.identity.join(&starter.bootstrap, &starter.boot_id, self.login.way())?;
-            self.reports.ask(&self.client, Sent::Join, ask);
+            let ask = self.identity.join(&starter.bootstrap, &starter.boot_id, self.login.way(), &self.gpus)?;
+            self.reports.ask(&self.client, Sent::Join(Moment::now()), ask);
             return Ok(None);
         }
         match next(&mut self.node, self.said.as_ref(), now) {
@@ -233,7 +242,7 @@ impl Agent {
             Say::Report(said, output) => {
                 let attempt = output.as_ref().map(|(attempt, _)| *attempt);
                 let ask = self.sync(&said, Duration::ZERO, output.map(|(_, chunks)| chunks).unwrap_or_default())?;
-                self.reports.ask(&self.client, Sent::Report(said, attempt), ask);
+                self.reports.ask(&self.client, Sent::Report(said, attempt, Moment::now()), ask);
             }
             Say::Output(attempt, at, body) => {
                 let ask = Ask {
@@ -252,7 +261,7 @@ impl Agent {
     fn poll(&mut self) -> io::Result<()> {
         let said = current(&self.node);
         let ask = self.sync(&said, Duration::from_millis(MAX_WAIT_MS.into()), Vec::new())?;
-        self.polls.ask(&self.client, (), ask);
+        self.polls.ask(&self.client, Moment::now(), ask);
         Ok(())
     }
 
@@ -266,6 +275,7 @@ impl Agent {
             have: self.revision,
             wait_ms: u32::try_from(wait.as_millis()).unwrap_or(MAX_WAIT_MS),
             setup: said.setup.clone(),
+            health: said.health.clone(),
             assignments: said.parts.clone(),
             output,
         };
@@ -278,13 +288,26 @@ impl Agent {
         })
     }
 
-    fn polled(&mut self, answer: Result<Bytes, ClientError>) {
+    /// A server answered what it was asked then, and has it on record that it heard the node.
+    fn was_heard(&self, asked: Moment) {
+        if let Some(file) = &self.node.starter.bootstrap.fence
+            && let Err(error) = fence::renew(file, asked)
+        {
+            tracing::error!(%error, "it cannot be written down that a server answers: the node will end itself");
+        }
+    }
+
+    fn polled(&mut self, asked: Moment, answer: Result<Bytes, ClientError>) {
         keep_short(io::stderr().as_fd());
         match answer.and_then(|body| read(&body)) {
             Ok(synced) => {
                 self.failures = 0;
+                self.was_heard(asked);
                 if let Some(credential) = synced.credential {
                     self.identity.keep(credential);
+                }
+                if let Some(now) = synced.now {
+                    self.node.starter.server_ahead = Some(now - SystemClock.now());
                 }
                 if let Some(desired) = synced.desired {
                     self.revision = synced.revision;
@@ -303,12 +326,16 @@ impl Agent {
 
     fn sent(&mut self, sent: Sent, answer: Result<Bytes, ClientError>) {
         let error = match (sent, answer) {
-            (Sent::Join, Ok(body)) => match self.identity.joined(&body) {
-                Ok(()) => None,
+            (Sent::Join(asked), Ok(body)) => match self.identity.joined(&body) {
+                Ok(()) => {
+                    self.was_heard(asked);
+                    None
+                }
                 Err(error) => Some(ClientError::Unreachable(error)),
             },
-            (Sent::Report(said, output), Ok(body)) => match read(&body) {
+            (Sent::Report(said, output, asked), Ok(body)) => match read(&body) {
                 Ok(Synced { credential, .. }) => {
+                    self.was_heard(asked);
                     if let Some(credential) = credential {
                         self.identity.keep(credential);
                     }
@@ -393,7 +420,7 @@ fn output_path(at: &OutputQuery) -> String {
 
 /// What of ours is not there for jobs and setup tasks.
 fn hidden(bootstrap: &AgentBootstrap, path: &Path) -> Vec<PathBuf> {
-    if bootstrap.isolation != Isolation::Namespaces {
+    if !bootstrap.isolation.has_root() {
         return Vec::new();
     }
     let mut hidden = vec![bootstrap.state_dir.clone()];

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use crate::agent::beneath::{open_file, open_folder, open_trusted, remove_tree};
 use crate::agent::layout::{self, Place};
 use crate::agent::part::{Happening, Kind, Running};
+use crate::agent::probe;
 use crate::agent::protocol::{Mount, SetupTask};
 use crate::agent::record::{Folder, Record, find_private, name_once, write_private};
 use crate::agent::start::Starter;
 use crate::domain::attempt::End;
+use crate::domain::health::Probe;
 use crate::domain::machine::Setup as State;
 use crate::domain::resource::EntityError;
 
@@ -28,6 +30,8 @@ const BOOT: &str = "setup-boot.json";
 /// The setup of this boot.
 pub(super) struct Setup {
     state: State,
+    /// What the node proved of itself when the state became what it is.
+    health: Vec<Probe>,
     path: PathBuf,
     boot_path: PathBuf,
     running: Option<Running>,
@@ -52,7 +56,15 @@ impl Setup {
         let began = found.is_some();
         let path = found.unwrap_or_else(|| state_dir.join(name_once(FOLDER)));
         let running = running.remove(&path);
-        let mut setup = Setup { state: State::Pending, boot_path: state_dir.join(BOOT), began, running, path, mounts: vec![] };
+        let mut setup = Setup {
+            state: State::Pending,
+            health: vec![],
+            boot_path: state_dir.join(BOOT),
+            began,
+            running,
+            path,
+            mounts: vec![],
+        };
         let same_boot = find_private::<String>(&setup.boot_path).is_some_and(|boot| boot == boot_id);
         if setup.began && !same_boot && setup.running.is_none() {
             setup.remove()?;
@@ -79,6 +91,25 @@ impl Setup {
         &self.state
     }
 
+    /// What the node proved of itself, once that is over.
+    pub(super) fn health(&self) -> &[Probe] {
+        &self.health
+    }
+
+    /// It is over. What was set up has to be of use as well; what could not be set up is looked at all the more.
+    fn over(&mut self, result: Result<(), EntityError>, starter: &Starter) {
+        let node_id = starter.bootstrap.node_id.as_str();
+        self.health = probe::all(starter, self.mounts.len());
+        let error = result.err().map(|error| {
+            let named = error.details.iter().any(|detail| detail.name == "nodeId");
+            if named { error } else { error.with_detail("nodeId", node_id) }
+        });
+        self.state = match error.or_else(|| probe::failure(&self.health, node_id)) {
+            None => State::Done,
+            Some(error) => State::Failed(error),
+        };
+    }
+
     /// Its supervisor.
     pub(super) fn running(&self) -> Option<&Running> {
         self.running.as_ref()
@@ -87,9 +118,7 @@ impl Setup {
     /// It cannot be done.
     pub(super) fn fail(&mut self, error: EntityError, starter: &Starter) {
         if self.state == State::Pending {
-            let named = error.details.iter().any(|detail| detail.name == "nodeId");
-            self.state =
-                State::Failed(if named { error } else { error.with_detail("nodeId", starter.bootstrap.node_id.clone()) });
+            self.over(Err(error), starter);
         }
     }
 
@@ -100,7 +129,7 @@ impl Setup {
         }
         self.mounts = mounts.to_vec();
         let Some(task) = task else {
-            self.state = State::Done;
+            self.over(Ok(()), starter);
             return Ok(());
         };
         if self.running.is_some() {
@@ -116,7 +145,7 @@ impl Setup {
             match folder.find_record() {
                 Some(Record { end: Some(end), .. }) => self.ended(&end, Some(task), starter),
                 _ if folder.take_ticket()? => self.remove()?,
-                _ => self.lost(),
+                _ => self.lost(starter),
             }
             if self.began {
                 return Ok(());
@@ -125,7 +154,7 @@ impl Setup {
         match layout::setup(&starter.roots, mounts, task, &starter.bootstrap.node_id) {
             Err(mut error) => {
                 error.code = FAILED.into();
-                self.state = State::Failed(error.with_detail("nodeId", starter.bootstrap.node_id.clone()));
+                self.over(Err(error), starter);
             }
             Ok((place, files, variables)) => {
                 write_private(&self.boot_path, &starter.boot_id)?;
@@ -153,21 +182,21 @@ impl Setup {
         if self.state == State::Pending {
             match end {
                 Some(end) => self.ended(&end, task, starter),
-                None if gone => self.lost(),
+                None if gone => self.lost(starter),
                 None => {}
             }
         }
     }
 
-    fn lost(&mut self) {
-        self.state = State::Failed(EntityError::new(FAILED, "The setup task was ended from outside before it was done."));
+    fn lost(&mut self, starter: &Starter) {
+        self.over(Err(EntityError::new(FAILED, "The setup task was ended from outside before it was done.")), starter);
     }
 
     fn ended(&mut self, end: &End, task: Option<&SetupTask>, starter: &Starter) {
         let node_id = &starter.bootstrap.node_id;
         let error = match end {
             End::Exited { code: 0 } => {
-                self.state = State::Done;
+                self.over(Ok(()), starter);
                 return;
             }
             End::Exited { code } => {
@@ -187,7 +216,7 @@ impl Setup {
         {
             error = with_evidence(error, task, &place, &layout::setup_output(node_id));
         }
-        self.state = State::Failed(error);
+        self.over(Err(error), starter);
     }
 }
 

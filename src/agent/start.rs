@@ -30,6 +30,8 @@ pub(super) struct Starter {
     pub(super) hidden: Vec<PathBuf>,
     /// The variable that marks the node's processes, where there is one.
     pub(super) mark: Option<String>,
+    /// By how much the server's clock is before the node's, once that is known.
+    pub(super) server_ahead: Option<time::Duration>,
 }
 
 impl Starter {
@@ -71,6 +73,7 @@ impl Starter {
             folder: self.bootstrap.gangs.as_ref().map(|gangs| gangs.join(assignment.attempt.to_string())),
             user: self.bootstrap.job_user.clone(),
             in_container: task.container.is_some(),
+            names: self.bootstrap.names.clone(),
         });
         let container = match (&task.container, engine) {
             (Some(container), Some(engine)) => Some(self.container(assignment, container, engine, (&temp, views), gang.as_ref())),
@@ -159,18 +162,20 @@ impl Starter {
             node_id: self.bootstrap.node_id.clone(),
             image: wanted.image.clone(),
             login: wanted.login.clone(),
+            limits: wanted.limits,
             shm_size: wanted.shm_size,
             memory: find_memory_limit(&self.bootstrap.job_groups),
             binds,
             keys: gang.filter(|gang| gang.user.is_some()).map(Gang::container_files).unwrap_or_default(),
-            gpus: assignment.task.size.gpus > 0,
+            // There is nothing to pass through of one that does not exist.
+            gpus: self.bootstrap.gpus.iter().filter(|gpu| !gpu.simulated).map(|gpu| gpu.uuid.clone()).collect(),
         }
     }
 
     /// The work of a setup task.
     pub(super) fn setup_work(&self, task: &SetupTask, place: Place, files: FileNames, variables: &Variables) -> Work {
         let home = match self.bootstrap.isolation {
-            Isolation::Namespaces => "/root".to_owned(),
+            Isolation::Namespaces | Isolation::VirtualMachine => "/root".to_owned(),
             Isolation::ProcessGroup => self.roots.startup.to_string_lossy().into_owned(),
         };
         Work {

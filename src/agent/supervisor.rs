@@ -56,7 +56,7 @@ pub fn supervise(folder: &Path) -> io::Result<()> {
     // Not of the agent's session: what is sent to that is not meant. A first process of a namespace may lead one already.
     let _ = rustix::process::setsid();
     let work: Work = take_over()?;
-    if work.isolation == Isolation::Namespaces && std::process::id() != 1 {
+    if work.isolation.has_root() && std::process::id() != 1 {
         return Err(io::Error::other("not the first process of a namespace: mounts and signals would reach too far"));
     }
     let folder = Folder::open(folder)?;
@@ -191,7 +191,9 @@ impl Supervisor {
             None => Vec::new(),
         };
         match self.work.isolation {
-            Isolation::Namespaces => isolate::narrow_view(&self.work.hidden).map_err(doing("hide the node's own files"))?,
+            Isolation::Namespaces | Isolation::VirtualMachine => {
+                isolate::narrow_view(&self.work.hidden).map_err(doing("hide the node's own files"))?
+            }
             Isolation::ProcessGroup => rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
                 .map_err(|error| doing("become the parent of orphans")(error.into()))?,
         }
@@ -204,16 +206,18 @@ impl Supervisor {
         let standard = make_place(&self.work.standard, self.owner)
             .map_err(|error| Failure { doing: format!("make the directory '{}'", self.work.standard.path().display()), error })?;
         if let Some(job) = &self.work.job {
-            let open: &[&str] = if self.work.isolation == Isolation::Namespaces { &OPEN_FOLDERS } else { &[] };
+            let open: &[&str] = if self.work.isolation.has_root() { &OPEN_FOLDERS } else { &[] };
             self.disks = Some(Disks::open([&job.temp, &self.work.standard].into_iter().chain(&job.outputs), open));
         }
         self.log = Some(make_file(standard.as_fd(), &self.work.files.log, None).map_err(doing("make the log"))?);
         self.say(&format!("{} on {}", self.work.title, self.work.node_id));
         self.say(&format!("output goes to {}", self.work.standard.path().display()));
         // Without a network of its own a node has no port of its own either.
-        if let (Some(gang), Isolation::Namespaces) = (&self.work.gang, self.work.isolation)
+        if self.work.isolation.has_root()
+            && let Some(gang) = &self.work.gang
             && let Some(user) = &gang.user
         {
+            gang.tell_names().map_err(doing("tell the names of the job's nodes"))?;
             let door = Door::open(gang, user, &self.work.environment).map_err(doing("let in the job's other nodes"))?;
             self.door = Some(door);
         }
@@ -521,7 +525,7 @@ impl Supervisor {
     fn signal_all(&self, signal: Signal) {
         match self.work.isolation {
             // All in this namespace but its first process, which this must be: elsewhere it would be all that there is.
-            Isolation::Namespaces => {
+            Isolation::Namespaces | Isolation::VirtualMachine => {
                 if std::process::id() == 1 {
                     let _ = kill(Pid::from_raw(-1), signal);
                 }

@@ -32,6 +32,10 @@ pub(super) fn page(server: &Server, endpoints: &Endpoints, share: Option<&Path>,
     for endpoint in [&endpoints.http, &endpoints.https].into_iter().flatten() {
         line("endpoint", endpoint);
     }
+    // Browsers on this machine trust plain http on loopback, and not yet the server's own authority.
+    if let Some(endpoint) = endpoints.http.as_ref().or(endpoints.https.as_ref()) {
+        line("web page", &format_args!("{endpoint}/ui/"));
+    }
     if let Some(authority) = &server.authority {
         line("CA file", &authority.display());
     }
@@ -59,6 +63,10 @@ pub(super) fn page(server: &Server, endpoints: &Endpoints, share: Option<&Path>,
         }
         None => (String::new(), "export AZURE_CORE_INSTANCE_DISCOVERY=false\n".to_owned()),
     };
+    if let Some(file) = env_file {
+        let _ =
+            write!(text, "\nThis program as a client:\n\n    batchyard login --env-file {}\n", quote(&file.to_string_lossy()));
+    }
     let owner = quote(&installation.file.to_string_lossy());
     let _ = write!(
         text,

@@ -4,9 +4,12 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
+use rustix::io::Errno;
+use rustix::process::Pid;
 use sha2::{Digest, Sha256};
 
 use crate::config::Environment;
@@ -19,6 +22,9 @@ const SPACE: u64 = 96 << 20;
 
 /// Longest path of the folder of sockets: their own names take 25 bytes of the 107 that the kernel has room for.
 const RUN_LIMIT: usize = 80;
+
+/// Longest time until the folder of a server that is dead is let go of.
+const LET_GO: Duration = Duration::from_secs(10);
 
 /// How a folder is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,32 +71,47 @@ impl DataFolder {
             .mode(0o600)
             .open(&file)
             .with_context(|| format!("cannot open {}", file.display()))?;
-        let taken = match hold {
-            Hold::Alone => lock.try_lock(),
-            Hold::Shared => lock.try_lock_shared(),
-        };
-        match taken {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!(
-                "the data folder {} is held by {}: stop that server, or name another folder with --data",
-                path.display(),
-                holder(&mut lock)
-            ),
-            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", file.display())),
+        let until = Instant::now() + LET_GO;
+        loop {
+            let taken = match hold {
+                Hold::Alone => lock.try_lock(),
+                Hold::Shared => lock.try_lock_shared(),
+            };
+            match (taken, find_holder(&mut lock)) {
+                (Ok(()), _) => break,
+                // What a server that was killed was just starting has its files until it becomes another program. The kernel offers no
+                // lock with a deadline, and no other event.
+                (Err(TryLockError::WouldBlock), Some(gone)) if !is_there(gone) && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                (Err(TryLockError::WouldBlock), holder) => {
+                    let holder = holder.map_or("another process".into(), |pid| format!("process {pid}"));
+                    bail!(
+                        "the data folder {} is held by {holder}: stop that server, or name another folder with --data",
+                        path.display()
+                    )
+                }
+                (Err(TryLockError::Error(error)), _) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", file.display()));
+                }
+            }
         }
+        lock.rewind().with_context(|| format!("cannot write {}", file.display()))?;
         let named = lock.set_len(0).and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()));
         named.with_context(|| format!("cannot write {}", file.display()))?;
         Ok(DataFolder { _lock: lock })
     }
 }
 
-fn holder(lock: &mut File) -> String {
+/// The process that wrote itself down as the holder last.
+fn find_holder(lock: &mut File) -> Option<Pid> {
     let mut text = String::new();
-    let _ = lock.rewind();
-    match lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok()) {
-        Some(pid) => format!("process {pid}"),
-        None => "another process".into(),
-    }
+    lock.rewind().and_then(|()| lock.read_to_string(&mut text)).ok()?;
+    text.trim().parse().ok().and_then(Pid::from_raw)
+}
+
+fn is_there(process: Pid) -> bool {
+    rustix::process::test_kill_process(process) != Err(Errno::SRCH)
 }
 
 /// Takes others' rights away from a folder of ours. A folder that is someone else's, or full of other things, was named by mistake.
@@ -171,6 +192,23 @@ mod tests {
         assert!(beside.iter().all(Result::is_ok));
         assert!(DataFolder::hold(&path, Hold::Alone).is_err());
         drop(beside);
+        fs::remove_dir_all(path).expect("removes");
+    }
+
+    #[test]
+    fn what_a_dead_server_was_starting_is_waited_for() {
+        let path = scratch("dead");
+        drop(DataFolder::hold(&path, Hold::Alone).expect("takes hold"));
+        let mut dead = std::process::Command::new("true").spawn().expect("starts");
+        dead.wait().expect("ends");
+        fs::write(path.join(LOCK), format!("{}\n", dead.id())).expect("writes");
+        // Has what the dead one had: the lock, and for a moment still.
+        let file = File::open(path.join(LOCK)).expect("opens");
+        file.lock().expect("locks");
+        let moment = std::process::Command::new("sleep").arg("0.2").stdin(file).spawn().expect("starts");
+        let held = DataFolder::hold(&path, Hold::Alone).expect("let go of");
+        assert_eq!(fs::read_to_string(path.join(LOCK)).expect("reads"), format!("{}\n", std::process::id()));
+        drop((held, moment.wait_with_output()));
         fs::remove_dir_all(path).expect("removes");
     }
 

@@ -7,6 +7,7 @@ mod console;
 mod folder;
 mod keys;
 mod listeners;
+mod pool;
 mod principal;
 mod process;
 mod server;
@@ -22,6 +23,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, Driver, Environment};
+use crate::store::RECONCILER_CONNECTIONS;
 use crate::store::embedded::{self, Embedded};
 use crate::wire::ApiVersion;
 use console::Endpoints;
@@ -30,6 +32,7 @@ use listeners::Listeners;
 use server::Server;
 
 pub use keys::{KeysCommand, keys};
+pub use pool::{PoolCommand, pool};
 pub use principal::{PrincipalCommand, principal};
 
 /// Time that what is left may take once everything was told to end.
@@ -139,7 +142,9 @@ fn settings(options: &Options, environment: &Environment) -> Result<Config> {
     if let Some(share) = &options.share {
         match &mut config.driver {
             Driver::Local(settings) => settings.share = absolute(share)?,
-            Driver::None => bail!("--share needs the local driver, and driver.kind is \"none\""),
+            Driver::Qemu(_) | Driver::Ssh(_) | Driver::None => {
+                bail!("--share needs the local driver, and driver.kind is another")
+            }
         }
     }
     Ok(config)
@@ -210,7 +215,7 @@ async fn start(config: &Config, options: &Options, url: String, run: PathBuf, li
     }
     let share = match &config.driver {
         Driver::Local(settings) => Some(settings.share.as_path()),
-        Driver::None => None,
+        Driver::Qemu(_) | Driver::Ssh(_) | Driver::None => None,
     };
     let page = console::page(&server, &endpoints, share, options.env_file.as_deref());
     // Nobody may be reading.
@@ -236,7 +241,7 @@ fn postgres_settings(config: &Config, run: &std::path::Path, environment: &Envir
         programs: config.database.programs.clone(),
         path: environment.path.clone(),
         launcher: vec![binary.into_os_string(), "postgres".into()],
-        connections: config.database.connections,
+        connections: config.database.connections + RECONCILER_CONNECTIONS,
         memory: config.database.memory.0,
         ready_within: config.database.wait.0,
     })

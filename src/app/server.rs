@@ -13,9 +13,10 @@ use super::sockets::{self, AgentSocket};
 use crate::auth::{self, Auth, Installation, Keys};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Driver, Engine, Isolation, Migrations};
+use crate::domain::bootstrap::ServerAddress;
 use crate::domain::machine::Size;
-use crate::driver::local::{EngineChoice, Privilege};
-use crate::driver::{self, SharedDriver, local, sizes};
+use crate::driver::local::{EngineChoice, GpuChoice, NodeNetwork, Privilege};
+use crate::driver::{self, SharedDriver, local, qemu, sizes, ssh};
 use crate::edge::{self, Budget};
 use crate::files::{self, Files};
 use crate::http::{self, Hosts};
@@ -24,7 +25,9 @@ use crate::reconcile::{self, Reconciler, SystemEntropy, TokioRuntime};
 use crate::service::{self, Service};
 use crate::store::{self, Store};
 use crate::task::Tasks;
+use crate::telemetry::Telemetry;
 use crate::tls::{Source, Tls};
+use crate::vault;
 use crate::wake::Wake;
 use crate::wire::platform::Location;
 
@@ -64,8 +67,8 @@ pub(super) struct Server {
 /// What runs nodes.
 struct Nodes {
     driver: SharedDriver,
-    /// The host folder of the share.
-    share: PathBuf,
+    /// The host folder of the share, where nodes have one.
+    share: Option<PathBuf>,
     /// Where their container engines may go through this server; `None` for nowhere.
     registries: Option<Rules>,
 }
@@ -92,7 +95,8 @@ impl Server {
         let auth = blocking(move || Ok(Auth::with_issuers(parts, issuers)?)).await?;
         let prefix = prefix(&installation);
         let sockets_folder = sockets::folder(&run);
-        let nodes = build_driver(config, &prefix, &run).await?;
+        let home = Home { url: listeners.tls_endpoint(), authority: tls.as_ref().and_then(Tls::authority) };
+        let nodes = build_driver(config, &prefix, &run, &home).await?;
         let files = open_files(config, &store, nodes.as_ref()).await?;
         let wake = Wake::default();
         let service = Service::new(service::Parts {
@@ -112,16 +116,20 @@ impl Server {
                 .collect(),
             storages: config.storage.known.clone(),
             mount_deadline: config.storage.deadline.0,
+            vaults: open_vaults(config).await?,
             limits: service::Limits {
                 clusters: config.limits.clusters,
                 file_servers: config.limits.file_servers,
                 cores: config.limits.cores(),
                 stop_grace: config.limits.stop_grace.0,
+                pull: config.limits.pull(),
                 record_for: config.limits.record.0,
             },
         });
 
         let work = Tasks::new();
+        let telemetry = Telemetry::of_process().context("this process cannot count")?;
+        work.spawn_cancellable("counts", telemetry.clone().keep());
         service.run(&work);
         auth.run(&wake, &work);
         files.run(&work);
@@ -133,6 +141,7 @@ impl Server {
         let mut sockets_held = Vec::new();
         let agents = Tasks::new();
         if let Some(nodes) = nodes {
+            let fence = nodes.driver.capabilities().fence;
             let (bound, listener) = AgentSocket::bind(&sockets_folder, holder)?;
             let budget = Budget::new(AGENT_CONNECTIONS, AGENT_CONNECTIONS);
             edge::serve_unix(listener, http::agent_router(service.clone()), budget, &agents);
@@ -145,14 +154,18 @@ impl Server {
             sockets_held = bound;
             let reconciler = Reconciler::new(reconcile::Parts {
                 rows: Arc::new(store.rows(keys.sealer())),
-                driver: nodes.driver,
                 clock: Arc::clone(&clock),
                 wake,
                 limits: reconcile::Limits {
+                    boot_deadline: nodes.driver.capabilities().longest_boot,
                     scale_down_after: config.limits.scale_down_after.0,
+                    unusable_for: config.limits.unusable_for.0,
+                    repair_pause: config.limits.repair_pause.0,
                     cores: config.limits.cores(),
+                    fenced_after: fence.map(reconcile::Limits::surely_fenced_after),
                     ..reconcile::Limits::default().with_stop_grace(config.limits.stop_grace.0)
                 },
+                driver: nodes.driver,
                 prefix,
                 holder,
                 entropy: Arc::new(SystemEntropy),
@@ -172,6 +185,7 @@ impl Server {
             hosts: Hosts::new(names.iter().map(String::as_str)),
             public_url: config.listen.public_url.clone(),
             throttle: throttle(&config.throttle),
+            telemetry: telemetry.clone(),
             locations: config.limits.locations.iter().map(|name| location(name)).collect(),
         });
         let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
@@ -246,15 +260,39 @@ fn prefix(installation: &Installation) -> String {
     format!("by{}", id.get(..8).unwrap_or_default())
 }
 
-async fn build_driver(config: &Config, prefix: &str, run: &std::path::Path) -> Result<Option<Nodes>> {
-    let Driver::Local(settings) = &config.driver else { return Ok(None) };
-    let share = settings.share.clone();
-    let registries = Some(settings.registries.clone()).filter(|rules| settings.engine == Engine::Own && !rules.is_empty());
-    let local = local::Settings {
+/// How the server is reached by https: as it finds itself.
+struct Home {
+    url: Option<String>,
+    authority: Option<PathBuf>,
+}
+
+async fn build_driver(config: &Config, prefix: &str, run: &std::path::Path, home: &Home) -> Result<Option<Nodes>> {
+    let (settings, share, registries) = match &config.driver {
+        Driver::None => return Ok(None),
+        Driver::Local(local) => {
+            let registries = Some(local.registries.clone()).filter(|rules| local.engine == Engine::Own && !rules.is_empty());
+            (driver::Settings::Local(local_settings(config, local, prefix, run)), Some(local.share.clone()), registries)
+        }
+        Driver::Qemu(qemu) => (driver::Settings::Qemu(qemu_settings(config, qemu, prefix, run)), None, None),
+        Driver::Ssh(pool) => (driver::Settings::Ssh(ssh_settings(config, pool, prefix, home)?), None, None),
+    };
+    let build = move || driver::build(settings).map_err(|error| anyhow::anyhow!("{}", error.chain()));
+    let driver = blocking(build).await.context("cannot run nodes on this host")?;
+    Ok(Some(Nodes { driver, share, registries }))
+}
+
+/// Folders of this server's that no node may see.
+fn hidden(config: &Config) -> Vec<PathBuf> {
+    vec![config.folders.data.clone(), config.folders.keys.clone(), config.folders.run.clone()]
+}
+
+fn local_settings(config: &Config, settings: &config::Local, prefix: &str, run: &std::path::Path) -> local::Settings {
+    let registries = settings.engine == Engine::Own && !settings.registries.is_empty();
+    local::Settings {
         dir: settings.folder.clone(),
         sockets: sockets::folder(run),
-        registries: registries.as_ref().map(|_| sockets::registries_folder(run)),
-        share: Some(share.clone()),
+        registries: registries.then(|| sockets::registries_folder(run)),
+        share: Some(settings.share.clone()),
         owner: prefix.to_owned(),
         privilege: match settings.isolation {
             Isolation::Best => Privilege::Auto,
@@ -263,7 +301,7 @@ async fn build_driver(config: &Config, prefix: &str, run: &std::path::Path) -> R
         },
         storage: config.storage.known.clone(),
         mount_commands: settings.mount_commands,
-        hidden: vec![config.folders.data.clone(), config.folders.keys.clone(), config.folders.run.clone()],
+        hidden: hidden(config),
         binary: None,
         login: settings.login_address,
         program: None,
@@ -272,10 +310,68 @@ async fn build_driver(config: &Config, prefix: &str, run: &std::path::Path) -> R
             Engine::None => None,
             Engine::Socket(socket) => Some(EngineChoice::Socket(socket.clone())),
         },
-    };
-    let build = move || driver::build(driver::Settings::Local(local)).map_err(|error| anyhow::anyhow!("{}", error.chain()));
-    let driver = blocking(build).await.context("cannot run nodes on this host")?;
-    Ok(Some(Nodes { driver, share, registries }))
+        gpus: GpuChoice {
+            simulated: settings.simulated_gpus,
+            library: settings.gpu_library.clone(),
+            refuse_missing: settings.refuse_missing_gpus,
+        },
+        machine_files: Vec::new(),
+        network: NodeNetwork::OfCluster,
+        server: None,
+        fence: None,
+    }
+}
+
+fn qemu_settings(config: &Config, settings: &config::Qemu, prefix: &str, run: &std::path::Path) -> qemu::Settings {
+    qemu::Settings {
+        dir: settings.folder.clone(),
+        sockets: sockets::folder(run),
+        owner: prefix.to_owned(),
+        storage: config.storage.known.clone(),
+        hidden: hidden(config),
+        binary: None,
+        login: settings.login_address,
+        bridge: settings.bridge.clone().map(|bridge| local::HostBridge {
+            name: bridge.name,
+            addresses: bridge.addresses,
+            prefix: bridge.prefix,
+            gateway: bridge.gateway,
+            nameservers: bridge.nameservers,
+        }),
+        image: qemu::Image {
+            disk: settings.image.clone(),
+            kernel: settings.kernel.clone().map(|kernel| (kernel, settings.initrd.clone())),
+        },
+        accelerator: match settings.accelerator {
+            config::Accelerator::Kvm => qemu::Accelerator::Kvm,
+            config::Accelerator::Tcg => qemu::Accelerator::Tcg,
+        },
+        boot_deadline: settings.boot_deadline.0,
+        kernel_line: settings.kernel_line.clone(),
+    }
+}
+
+fn ssh_settings(config: &Config, settings: &config::Ssh, prefix: &str, home: &Home) -> Result<ssh::Settings> {
+    let public = config.listen.public_url.as_ref().filter(|url| url.starts_with("https://"));
+    let url = settings.server_url.as_ref().or(public).or(home.url.as_ref());
+    let url = url.context("machines of a pool reach the server by https, and it has none: set listen.https")?;
+    let authority = settings.server_authority.as_ref().or(home.authority.as_ref());
+    let authority = authority
+        .context("machines of a pool must know whom to believe: set driver.server_authority beside listen.certificate")?;
+    let ca = std::fs::read_to_string(authority).with_context(|| format!("cannot read {}", authority.display()))?;
+    Ok(ssh::Settings {
+        owner: prefix.to_owned(),
+        server: ServerAddress::Https { url: url.clone(), ca },
+        fence: settings.fence.0,
+        machines: settings.machines.clone(),
+        binary: None,
+    })
+}
+
+async fn open_vaults(config: &Config) -> Result<Arc<dyn service::Vaults>> {
+    let vaults = config.vaults.clone();
+    let known = blocking(move || Ok(vault::Known::new(vaults)?)).await.context("a vault's authority cannot be used")?;
+    Ok(Arc::new(known))
 }
 
 async fn open_files(config: &Config, store: &Store, nodes: Option<&Nodes>) -> Result<Files> {
@@ -283,7 +379,7 @@ async fn open_files(config: &Config, store: &Store, nodes: Option<&Nodes>) -> Re
     let secrets = config.archive.secrets.iter().map(|(name, secret)| (name.clone(), secret.0.clone()));
     let options: Vec<(String, String)> = config.archive.options.iter().cloned().chain(secrets).collect();
     let archive = blocking(move || Ok(files::archive(&url, &options)?)).await?;
-    Ok(Files::new(store.clone(), nodes.map(|nodes| nodes.share.clone()), archive))
+    Ok(Files::new(store.clone(), nodes.and_then(|nodes| nodes.share.clone()), archive))
 }
 
 /// The sizes that a server without nodes takes: every one that users know, as those that have nodes cut them to their hosts.

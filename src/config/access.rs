@@ -152,7 +152,7 @@ pub(super) fn issuers(root: &mut Section<'_>) -> Vec<Issuer> {
 }
 
 /// Whether what is fetched from an address cannot be changed on the way: https, or a host that is this one.
-fn is_private(address: &str) -> bool {
+pub(super) fn is_private(address: &str) -> bool {
     let Some(rest) = address.strip_prefix("http://") else {
         return address.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
     };

@@ -5,21 +5,26 @@
 
 mod access;
 mod environment;
+mod pool;
 mod print;
 mod read;
 mod storage;
 mod value;
+mod vault;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::domain::container::PullLimits;
 use crate::domain::quota::{CoreQuota, CoreQuotas, FAMILIES};
 use crate::domain::storage::Storages;
+use crate::driver::ssh;
 use toml::Value;
 
 use crate::passage::Rules;
 use crate::secret::SecretText;
+use crate::vault::Vault;
 
 pub use access::{HeldRole, Issuer, IssuerPrincipal, Principal, PrincipalSecret};
 pub use environment::Environment;
@@ -51,6 +56,8 @@ pub struct Config {
     pub principals: Vec<Principal>,
     /// Issuers elsewhere whose tokens are taken. Default: none.
     pub issuers: Vec<Issuer>,
+    /// Key vaults that jobs and clusters may name secrets of. Default: none.
+    pub vaults: Vec<Vault>,
 }
 
 /// `[listen]`: where the API listens and what it is called.
@@ -91,7 +98,7 @@ pub struct Certificate {
 pub struct Database {
     /// Its URL, from `DATABASE_URL` alone: it may hold a password. `up` has a database of its own and takes none.
     pub url: Option<SecretText>,
-    /// Most connections of one server. Default: 20.
+    /// Most connections of one server, but for the two of its reconciler. Default: 20.
     pub connections: u32,
     /// How long a start waits for the database. Default: 60 s.
     pub wait: Span,
@@ -140,6 +147,10 @@ pub struct Archive {
 pub enum Driver {
     /// `local`: nodes on this host. The default.
     Local(Local),
+    /// `qemu`: virtual machines on this host.
+    Qemu(Qemu),
+    /// `ssh`: machines that are there already.
+    Ssh(Ssh),
     /// `none`: no nodes; for a server beside others that have them.
     None,
 }
@@ -161,6 +172,74 @@ pub struct Local {
     pub registries: Rules,
     /// Whether users' mount commands run on nodes, which takes rights that reach the host's kernel. Default: no.
     pub mount_commands: bool,
+    /// GPUs that do not exist, for trying what is done with GPUs: in place of those of this host. Default: 0.
+    pub simulated_gpus: u32,
+    /// The library that tells of GPUs. Default: `libnvidia-ml.so.1`, where the driver installed it.
+    pub gpu_library: Option<PathBuf>,
+    /// Whether VM sizes with more GPUs than this host has are refused, rather than given with those that it has. Default: no.
+    pub refuse_missing_gpus: bool,
+}
+
+/// `[driver]` with `kind = "qemu"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qemu {
+    /// Where the driver keeps its machines; servers of an installation on one host share it. Default: `{data}/nodes`.
+    pub folder: PathBuf,
+    /// The address of this host at which users log in to machines by ssh, as they type it. Default: `127.0.0.1`.
+    pub login_address: Option<IpAddr>,
+    /// A bridge of this host that machines are plugged into, with what they have there. Default: each cluster has a network of its own.
+    pub bridge: Option<Bridge>,
+    /// The disk that machines start from, raw or qcow2. No default.
+    pub image: PathBuf,
+    /// A kernel to start in place of the disk's boot loader. Default: none.
+    pub kernel: Option<PathBuf>,
+    /// The kernel's first file system. Default: none.
+    pub initrd: Option<PathBuf>,
+    /// What the kernel is told. Default: what fits images of `script/images`.
+    pub kernel_line: String,
+    /// What executes machines. Default: `kvm`.
+    pub accelerator: Accelerator,
+    /// Longest time from the start of a machine to the first word of its agent. Default: 5 min.
+    pub boot_deadline: Span,
+}
+
+/// `[driver]` with `kind = "ssh"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ssh {
+    /// How agents on the machines reach this installation. Default: `listen.public_url` where that is https, else the first of
+    /// `listen.https`.
+    pub server_url: Option<String>,
+    /// The certificate authority that agents are to believe, a PEM file. Default: the installation's own.
+    pub server_authority: Option<PathBuf>,
+    /// How long a node lives without an answer of a server. A job on a machine that is not reached is given to another node once that has
+    /// surely passed. Default: 15 min.
+    pub fence: Span,
+    /// The pool.
+    pub machines: Vec<ssh::Machine>,
+}
+
+/// A bridge of this host, and the part of its network that machines may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its name.
+    pub name: String,
+    /// The first address and the last.
+    pub addresses: (Ipv4Addr, Ipv4Addr),
+    /// Length of the network part of them.
+    pub prefix: u8,
+    /// Where other networks are reached. Default: nowhere.
+    pub gateway: Option<Ipv4Addr>,
+    /// Who knows names. Default: nobody.
+    pub nameservers: Vec<IpAddr>,
+}
+
+/// What executes virtual machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The processor, by the host's kernel.
+    Kvm,
+    /// QEMU itself.
+    Tcg,
 }
 
 /// What runs containers on local nodes.
@@ -209,8 +288,18 @@ pub struct Limits {
     pub low_priority_cores: Vec<(&'static str, u32)>,
     /// How long a cluster that scales by its queue stays larger than its jobs need. Default: 5 m.
     pub scale_down_after: Span,
+    /// How long a node that cannot be used stays, to be looked at, before another one takes its place. Default: 60 s.
+    pub unusable_for: Span,
+    /// Pause before another node is tried where as many could not be used as the cluster is to have; doubles with each. Default: 30 s.
+    pub repair_pause: Span,
     /// Time between the polite signal and the last one when a job is stopped. Default: 10 s.
     pub stop_grace: Span,
+    /// Most room on a node's disk that the pull of an image may take. Default: 64 GiB.
+    pub image_size: Bytes,
+    /// Longest time that a pull may take. Default: 6 h.
+    pub image_time: Span,
+    /// Longest time of a pull in which nothing comes. Default: 5 m.
+    pub image_silence: Span,
     /// Time that a stopping server has for requests in flight. Default: 15 s.
     pub drain: Span,
     /// How long the activity log is kept. Default: 90 d.
@@ -326,6 +415,7 @@ impl Config {
             log: log(root.section("log")),
             principals: access::principals(&mut root, environment),
             issuers: access::issuers(&mut root),
+            vaults: vault::read(&mut root),
             folders,
         };
         root.end();
@@ -345,9 +435,13 @@ impl Config {
         let mut archive = PathBuf::from(&self.archive.url);
         moved(&mut archive);
         self.archive.url = archive.to_string_lossy().into_owned();
-        if let Driver::Local(local) = &mut self.driver {
-            moved(&mut local.folder);
-            moved(&mut local.share);
+        match &mut self.driver {
+            Driver::Local(local) => {
+                moved(&mut local.folder);
+                moved(&mut local.share);
+            }
+            Driver::Qemu(qemu) => moved(&mut qemu.folder),
+            Driver::Ssh(_) | Driver::None => {}
         }
     }
 }
@@ -442,47 +536,117 @@ fn archive(mut section: Section<'_>, folders: &Folders, environment: &Environmen
 }
 
 fn driver(mut section: Section<'_>, folders: &Folders) -> Driver {
-    let kind = section.take("kind", "local", "\"local\" or \"none\"", |value| match value.as_str()? {
-        "local" => Some("local"),
-        "none" => Some("none"),
-        _ => None,
+    let kind = section.take("kind", "local", "\"local\", \"qemu\", \"ssh\" or \"none\"", |value| {
+        ["local", "qemu", "ssh", "none"].into_iter().find(|kind| value.as_str() == Some(kind))
     });
-    let driver = if kind == "none" {
-        Driver::None
-    } else {
-        Driver::Local(Local {
-            folder: section.path("folder").unwrap_or_else(|| folders.data.join("nodes")),
-            share: section.path("share").unwrap_or_else(|| folders.data.join("share")),
-            isolation: section.take("isolation", Isolation::Best, "\"best\", \"namespaces\" or \"process-groups\"", |value| {
-                match value.as_str()? {
-                    "best" => Some(Isolation::Best),
-                    "namespaces" => Some(Isolation::Namespaces),
-                    "process-groups" => Some(Isolation::ProcessGroups),
-                    _ => None,
-                }
-            }),
-            login_address: section.take(
-                "login_address",
-                Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-                "an IP address or \"none\"",
-                |value| match value.as_str()? {
-                    "none" => Some(None),
-                    text => text.parse().ok().filter(|address: &IpAddr| !address.is_unspecified()).map(Some),
-                },
-            ),
-            engine: section.take("engine", Engine::Own, "\"own\", \"none\" or the path of a socket", |value| {
-                match value.as_str()? {
-                    "own" => Some(Engine::Own),
-                    "none" => Some(Engine::None),
-                    path => path.starts_with('/').then(|| Engine::Socket(path.into())),
-                }
-            }),
-            registries: registries(&mut section),
-            mount_commands: section.flag("mount_commands", false),
-        })
+    let driver = match kind {
+        "local" => Driver::Local(local(&mut section, folders)),
+        "qemu" => Driver::Qemu(qemu(&mut section, folders)),
+        "ssh" => Driver::Ssh(pool::read(&mut section)),
+        _ => Driver::None,
     };
     section.end();
     driver
+}
+
+fn local(section: &mut Section<'_>, folders: &Folders) -> Local {
+    Local {
+        folder: section.path("folder").unwrap_or_else(|| folders.data.join("nodes")),
+        share: section.path("share").unwrap_or_else(|| folders.data.join("share")),
+        isolation: section.take("isolation", Isolation::Best, "\"best\", \"namespaces\" or \"process-groups\"", |value| {
+            match value.as_str()? {
+                "best" => Some(Isolation::Best),
+                "namespaces" => Some(Isolation::Namespaces),
+                "process-groups" => Some(Isolation::ProcessGroups),
+                _ => None,
+            }
+        }),
+        login_address: login_address(section),
+        engine: section.take("engine", Engine::Own, "\"own\", \"none\" or the path of a socket", |value| {
+            match value.as_str()? {
+                "own" => Some(Engine::Own),
+                "none" => Some(Engine::None),
+                path => path.starts_with('/').then(|| Engine::Socket(path.into())),
+            }
+        }),
+        registries: registries(section),
+        mount_commands: section.flag("mount_commands", false),
+        simulated_gpus: section.number("simulated_gpus", 0, 0..=64),
+        gpu_library: section.path("gpu_library"),
+        refuse_missing_gpus: section.flag("refuse_missing_gpus", false),
+    }
+}
+
+fn qemu(section: &mut Section<'_>, folders: &Folders) -> Qemu {
+    let image = section.path("image");
+    if image.is_none() {
+        section.problem("image", "is missing: the disk that virtual machines start from, as `script/images` makes one");
+    }
+    Qemu {
+        folder: section.path("folder").unwrap_or_else(|| folders.data.join("nodes")),
+        login_address: login_address(section),
+        bridge: bridge(section),
+        image: image.unwrap_or_default(),
+        kernel: section.path("kernel"),
+        initrd: section.path("initrd"),
+        kernel_line: section.take("kernel_line", KERNEL_LINE.to_owned(), "a text", |value| value.as_str().map(str::to_owned)),
+        accelerator: section.take("accelerator", Accelerator::Kvm, "\"kvm\" or \"tcg\"", |value| match value.as_str()? {
+            "kvm" => Some(Accelerator::Kvm),
+            "tcg" => Some(Accelerator::Tcg),
+            _ => None,
+        }),
+        boot_deadline: section.span("boot_deadline", Span(Duration::from_secs(300))),
+    }
+}
+
+fn bridge(section: &mut Section<'_>) -> Option<Bridge> {
+    let name = section.take("bridge", None, "the name of a bridge", |value| {
+        let name = value.as_str()?;
+        // Source: the kernel's limit of the names of interfaces.
+        (1..=15).contains(&name.len()).then(|| Some(name.to_owned()))
+    });
+    let wanted = "the first address, the last and the length of their network's part, such as \"192.168.7.100-192.168.7.199/24\"";
+    let addresses = section.take("bridge_addresses", None, wanted, |value| Some(Some(address_span(value.as_str()?)?)));
+    let gateway = section.take("bridge_gateway", None, "an IPv4 address", |value| Some(Some(value.as_str()?.parse().ok()?)));
+    let nameservers = section.take("bridge_nameservers", Vec::new(), "a list of IP addresses", |value| {
+        value.as_array()?.iter().map(|server| server.as_str()?.parse().ok()).collect()
+    });
+    match (name, addresses) {
+        (Some(name), Some((first, last, prefix))) => {
+            Some(Bridge { name, addresses: (first, last), prefix, gateway, nameservers })
+        }
+        (Some(_), None) => {
+            section.problem("bridge_addresses", "is missing: the addresses that machines may have on the bridge");
+            None
+        }
+        (None, None) if gateway.is_none() && nameservers.is_empty() => None,
+        (None, _) => {
+            section.problem("bridge", "is missing, and other settings of one are there");
+            None
+        }
+    }
+}
+
+/// Two addresses of one network, in order, and the length of its part of them.
+fn address_span(text: &str) -> Option<(Ipv4Addr, Ipv4Addr, u8)> {
+    let (span, prefix) = text.split_once('/')?;
+    let (first, last) = span.split_once('-')?;
+    let (first, last, prefix): (Ipv4Addr, Ipv4Addr, u8) = (first.parse().ok()?, last.parse().ok()?, prefix.parse().ok()?);
+    let of_network = |address: Ipv4Addr| address.to_bits().checked_shr(32 - u32::from(prefix));
+    ((1..=30).contains(&prefix) && first <= last && of_network(first) == of_network(last)).then_some((first, last, prefix))
+}
+
+/// What a kernel is told where `driver.kernel_line` says nothing: where its root is in images of `script/images`, and which console the
+/// driver keeps.
+const KERNEL_LINE: &str = "root=LABEL=batchyard rw console=ttyS0 quiet";
+
+fn login_address(section: &mut Section<'_>) -> Option<IpAddr> {
+    section.take("login_address", Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), "an IP address or \"none\"", |value| {
+        match value.as_str()? {
+            "none" => Some(None),
+            text => text.parse().ok().filter(|address: &IpAddr| !address.is_unspecified()).map(Some),
+        }
+    })
 }
 
 fn registries(section: &mut Section<'_>) -> Rules {
@@ -506,13 +670,19 @@ fn limits(mut section: Section<'_>) -> Limits {
     if let Some(bad) = locations.iter().find(|name| !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b' ')) {
         section.problem("locations", &format!("has '{bad}': names are letters, digits and blanks"));
     }
+    let pull = PullLimits::default();
     let limits = Limits {
         clusters: section.number("clusters", 20, 0..=100_000),
         file_servers: section.number("file_servers", 20, 0..=100_000),
         dedicated_cores: cores(&mut section, "dedicated_cores"),
         low_priority_cores: cores(&mut section, "low_priority_cores"),
         scale_down_after: section.span("scale_down_after", Span(Duration::from_secs(300))),
+        unusable_for: section.span("unusable_for", Span(Duration::from_secs(60))),
+        repair_pause: section.span("repair_pause", Span(Duration::from_secs(30))),
         stop_grace: section.span("stop_grace", Span(Duration::from_secs(10))),
+        image_size: section.bytes("image_size", Bytes(pull.most_bytes), Bytes(1 << 20)),
+        image_time: section.span("image_time", Span(pull.time)),
+        image_silence: section.span("image_silence", Span(pull.silence)),
         drain: section.span("drain", Span(Duration::from_secs(15))),
         record: section.span("record", Span(Duration::from_secs(90 * 24 * 3600))),
         locations,
@@ -537,6 +707,11 @@ fn cores(section: &mut Section<'_>, key: &'static str) -> Vec<(&'static str, u32
 }
 
 impl Limits {
+    /// What the pull of an image may take of a node.
+    pub fn pull(&self) -> PullLimits {
+        PullLimits { most_bytes: self.image_size.0, time: self.image_time.0, silence: self.image_silence.0 }
+    }
+
     /// The quotas on cores.
     pub fn cores(&self) -> CoreQuotas {
         let quota = |entries: &[(&'static str, u32)]| CoreQuota {
@@ -628,7 +803,7 @@ mod tests {
             "database.migrations = \"maybe\" is not \"apply\" or \"check\"",
             "database.url is not a setting",
             "folders.data = \"relative\" is not an absolute path",
-            "driver.kind = \"cloud\" is not \"local\" or \"none\"",
+            "driver.kind = \"cloud\" is not \"local\", \"qemu\", \"ssh\" or \"none\"",
             "limits.clusters = -1 is not a number",
             "limits.locations has 'East_US'",
         ] {

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use toml::Value;
 
-use super::{Config, Driver, Engine, HeldRole, Isolation, LogFormat, Migrations, PrincipalSecret, access};
+use super::{Accelerator, Bytes, Config, Driver, Engine, HeldRole, Isolation, LogFormat, Migrations, PrincipalSecret, access};
+use crate::vault::Source;
 
 impl Config {
     /// All settings as TOML. Secrets are named in comments and not shown.
@@ -52,6 +53,50 @@ impl Config {
         out.section("driver");
         match &self.driver {
             Driver::None => out.value("kind", "none"),
+            Driver::Ssh(pool) => {
+                out.value("kind", "ssh");
+                out.optional("server_url", pool.server_url.as_deref());
+                out.optional("server_authority", pool.server_authority.as_ref().map(|path| path.to_string_lossy()));
+                out.value("fence", pool.fence.to_string());
+                for machine in &pool.machines {
+                    out.table("driver.machine");
+                    out.value("name", machine.name.as_str());
+                    out.value("host", machine.host.as_str());
+                    out.value("port", i64::from(machine.port));
+                    out.value("user", machine.user.as_str());
+                    out.value("key", machine.key.to_string_lossy());
+                    out.value("host_key", machine.host_key.as_str());
+                    out.value("address", machine.address.to_string());
+                    out.list("labels", machine.labels.iter().cloned());
+                    out.value("cores", i64::from(machine.cores));
+                    out.value("memory", Bytes(machine.memory_mib << 20).to_string());
+                    out.value("gpus", i64::from(machine.gpus));
+                }
+            }
+            Driver::Qemu(qemu) => {
+                out.value("kind", "qemu");
+                out.value("folder", qemu.folder.to_string_lossy());
+                out.value("login_address", qemu.login_address.map_or_else(|| "none".to_owned(), |address| address.to_string()));
+                if let Some(bridge) = &qemu.bridge {
+                    let (first, last) = bridge.addresses;
+                    out.value("bridge", bridge.name.as_str());
+                    out.value("bridge_addresses", format!("{first}-{last}/{}", bridge.prefix));
+                    out.optional("bridge_gateway", bridge.gateway.map(|gateway| gateway.to_string()));
+                    out.list("bridge_nameservers", bridge.nameservers.iter().map(ToString::to_string));
+                }
+                out.value("image", qemu.image.to_string_lossy());
+                out.optional("kernel", qemu.kernel.as_ref().map(|path| path.to_string_lossy()));
+                out.optional("initrd", qemu.initrd.as_ref().map(|path| path.to_string_lossy()));
+                out.value("kernel_line", qemu.kernel_line.as_str());
+                out.value(
+                    "accelerator",
+                    match qemu.accelerator {
+                        Accelerator::Kvm => "kvm",
+                        Accelerator::Tcg => "tcg",
+                    },
+                );
+                out.value("boot_deadline", qemu.boot_deadline.to_string());
+            }
             Driver::Local(local) => {
                 out.value("kind", "local");
                 out.value("folder", local.folder.to_string_lossy());
@@ -75,6 +120,9 @@ impl Config {
                 );
                 out.list("registries", local.registries.words().into_iter());
                 out.value("mount_commands", local.mount_commands);
+                out.value("simulated_gpus", i64::from(local.simulated_gpus));
+                out.optional("gpu_library", local.gpu_library.as_ref().map(|path| path.to_string_lossy()));
+                out.value("refuse_missing_gpus", local.refuse_missing_gpus);
             }
         }
 
@@ -101,7 +149,12 @@ impl Config {
             );
         }
         out.value("scale_down_after", self.limits.scale_down_after.to_string());
+        out.value("unusable_for", self.limits.unusable_for.to_string());
+        out.value("repair_pause", self.limits.repair_pause.to_string());
         out.value("stop_grace", self.limits.stop_grace.to_string());
+        out.value("image_size", self.limits.image_size.to_string());
+        out.value("image_time", self.limits.image_time.to_string());
+        out.value("image_silence", self.limits.image_silence.to_string());
         out.value("drain", self.limits.drain.to_string());
         out.value("record", self.limits.record.to_string());
         out.list("locations", self.limits.locations.iter().cloned());
@@ -152,6 +205,23 @@ impl Config {
                 let claims = rule.claims.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
                 out.value("claims", claims.collect::<toml::Table>());
                 out.value("principal", rule.principal.as_str());
+            }
+        }
+        for vault in &self.vaults {
+            out.table("vault");
+            out.value("id", vault.id.as_str());
+            out.value("url", vault.url.as_str());
+            out.list("used_by", vault.used_by.iter().cloned());
+            match &vault.source {
+                Source::Folder(folder) => out.value("folder", folder.to_string_lossy()),
+                Source::Rest(login) => {
+                    out.value("endpoint", login.endpoint.as_str());
+                    out.value("token_url", login.token_url.as_str());
+                    out.value("scope", login.scope.as_str());
+                    out.value("client_id", login.client_id.as_str());
+                    out.value("client_secret_file", login.client_secret_file.to_string_lossy());
+                    out.optional("authority", login.authority.as_ref().map(|path| path.to_string_lossy()));
+                }
             }
         }
         out.0

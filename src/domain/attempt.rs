@@ -76,6 +76,8 @@ pub enum Stop {
     ClusterDeleted,
     /// A part of the gang failed or ended; the others have nothing left to do.
     Gang,
+    /// The cloud takes a node away; the job goes back to the queue.
+    Preempted,
 }
 
 impl Stop {
@@ -89,13 +91,16 @@ impl Stop {
             Stop::NodeRemoved => "node_removed",
             Stop::ClusterDeleted => "cluster_deleted",
             Stop::Gang => "gang",
+            Stop::Preempted => "preempted",
         }
     }
 
     /// The reason that the store wrote, if it is one.
     pub fn find(text: &str) -> Option<Stop> {
         use Stop::*;
-        [Terminate, Delete, Timeout, Requeue, NodeRemoved, ClusterDeleted, Gang].into_iter().find(|s| s.as_str() == text)
+        [Terminate, Delete, Timeout, Requeue, NodeRemoved, ClusterDeleted, Gang, Preempted]
+            .into_iter()
+            .find(|s| s.as_str() == text)
     }
 }
 

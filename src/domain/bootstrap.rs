@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::gpu::Gpu;
+
 /// The variable that everything in a node inherits: its folder. Where no namespace tells who belongs to a node, this does.
 pub const NODE_VARIABLE: &str = "BATCHYARD_NODE";
 
@@ -39,6 +41,15 @@ pub struct AgentBootstrap {
     /// it. `None` where the nodes have nothing in common.
     #[serde(default)]
     pub gangs: Option<PathBuf>,
+    /// The file of names that the agent tells of the nodes of each job, where the node is in its host's network, which is nobody's to tell:
+    /// there nodes of one job reach each other at the port that containers have, as the host's ssh server has the usual one. `None`
+    /// where the driver keeps the names.
+    #[serde(default)]
+    pub names: Option<PathBuf>,
+    /// The file in which the agent writes down when it asked a server that answered, where the node ends itself without one; `None` where
+    /// it does not.
+    #[serde(default)]
+    pub fence: Option<PathBuf>,
     /// What runs containers on the node; `None` where nothing does.
     #[serde(default)]
     pub engine: Option<Engine>,
@@ -49,6 +60,50 @@ pub struct AgentBootstrap {
     /// Whether mount commands of users may run, with the agent's own rights over the node.
     #[serde(default)]
     pub mount_commands: bool,
+    /// The GPUs that are this node's alone.
+    #[serde(default)]
+    pub gpus: Vec<Gpu>,
+    /// The vendor's library that tells of them, as the node sees it; `None` for the one that the driver installed.
+    #[serde(default)]
+    pub gpu_library: Option<PathBuf>,
+    /// Where users log in, where that is not the listener that the agent has as its standard input but one that leads to it.
+    #[serde(default)]
+    pub login: Option<std::net::SocketAddr>,
+    /// What a file server has; `None` for a node.
+    #[serde(default)]
+    pub store: Option<Store>,
+}
+
+/// The host name of the node with that id. Ids have an underscore, which no host name may have: MPI refuses them.
+pub fn host_name(node_id: &str) -> String {
+    node_id.replace('_', "-")
+}
+
+/// The names of nodes as `/etc/hosts` has them, of addresses and ids.
+pub fn hosts_file<'a>(nodes: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut hosts = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
+    for (address, id) in nodes {
+        let name = host_name(id);
+        let alias = if id == name { String::new() } else { format!(" {id}") };
+        hosts.push_str(&format!("{address} {name}{alias}\n"));
+    }
+    hosts
+}
+
+/// What a file server has that its agent exports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// Where its file system is.
+    pub data: PathBuf,
+    /// Where what serves it keeps its passing state. Root of the file server alone may enter it.
+    pub run: PathBuf,
+    /// The folder of the socket at which nodes that may mount it are let in; `None` where the network leads there by itself.
+    pub door: Option<PathBuf>,
+    /// The address at which it is served: its own, or one that leads nowhere else, where whoever is let in comes through the door.
+    pub address: std::net::IpAddr,
+    /// Whether the kernel is the file server's alone, so that its server of NFS may be used.
+    #[serde(default)]
+    pub own_kernel: bool,
 }
 
 /// What runs containers on a node: a program that speaks the Docker Engine API on a unix socket.
@@ -71,6 +126,7 @@ pub enum Engine {
 }
 
 /// What a gate answers once it is open. Asked with a line `host:port`, it answers a line: this, after which bytes go through, or why not.
+/// Asked with a [`Knock`](crate::domain::door::Knock), it hands over with this line the connection itself.
 pub const GATE_OPEN: &str = "open";
 
 /// How a server is reached.
@@ -95,15 +151,23 @@ pub enum ServerAddress {
 pub enum Isolation {
     /// Its own network, mount, process and host-name namespaces, root and limits. The agent has root in them.
     Namespaces,
+    /// A kernel of its own. The agent is root there.
+    VirtualMachine,
     /// None beyond a process group and folders of its own.
     ProcessGroup,
 }
 
 impl Isolation {
+    /// Whether the node has a root, processes and mounts of its own: then the agent may separate jobs from it and from each other.
+    pub fn has_root(self) -> bool {
+        self != Isolation::ProcessGroup
+    }
+
     /// The word for people and for `Join::isolation`.
     pub fn as_str(self) -> &'static str {
         match self {
             Isolation::Namespaces => "namespaces",
+            Isolation::VirtualMachine => "virtual machine",
             Isolation::ProcessGroup => "process group",
         }
     }

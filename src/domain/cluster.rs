@@ -171,6 +171,9 @@ pub struct ClusterStatus {
     /// Where the cluster scales by its queue: how many nodes it is to have now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto: Option<AutoTarget>,
+    /// Where nodes could not be used of late: how many in a row, and what was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repairs: Option<Repairs>,
     /// The subnet of the file servers that its nodes mount, where the request named none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<String>,
@@ -189,6 +192,48 @@ pub struct AutoTarget {
     /// Since when its jobs need fewer.
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub surplus_since: Option<Timestamp>,
+}
+
+/// Nodes that could not be used, one after the other: what bounds how often others are made in their place. A node that proves to be of
+/// use ends the row, and so does a change of the cluster's scale.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repairs {
+    /// Nodes so far.
+    pub count: u32,
+    /// When the last of them was given up.
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_at: Timestamp,
+    /// What was wrong with the latest of them, [`Repairs::KEPT`] at most: told when they are gone.
+    pub problems: Vec<EntityError>,
+}
+
+impl Repairs {
+    /// Problems that are kept.
+    const KEPT: usize = 4;
+
+    /// Tries beyond one for each node that the cluster is to have. With none of use among them, another would not be either.
+    pub const TRIES: u32 = 3;
+
+    /// With one more node that could not be used.
+    pub fn with(before: Option<Repairs>, problem: EntityError, at: Timestamp) -> Repairs {
+        let mut repairs = before.unwrap_or(Repairs { count: 0, last_at: at, problems: Vec::new() });
+        repairs.count = repairs.count.saturating_add(1);
+        repairs.last_at = at;
+        repairs.problems.push(problem);
+        let surplus = repairs.problems.len().saturating_sub(Repairs::KEPT);
+        repairs.problems.drain(..surplus);
+        repairs
+    }
+
+    /// Tries beyond one for each of `target` nodes.
+    pub fn beyond(&self, target: u32) -> u32 {
+        self.count.saturating_sub(target.max(1))
+    }
+
+    /// Whether no other node is made in place of these.
+    pub fn is_spent(&self, target: u32) -> bool {
+        self.beyond(target) >= Repairs::TRIES
+    }
 }
 
 /// Whether the number of nodes is right. `Steady` says nothing of their readiness.

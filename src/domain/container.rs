@@ -1,5 +1,7 @@
 //! The container that a job runs in.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::secret::SecretValue;
@@ -29,6 +31,23 @@ pub struct RegistryCredentials {
     pub username: String,
     /// Where the password is.
     pub password: SecretValue,
+}
+
+/// What the pull of an image may take of a node, whatever its registry sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullLimits {
+    /// Most room on the node's disk, of what is downloaded and of what it unpacks to. Unit: bytes.
+    pub most_bytes: u64,
+    /// Longest time in all.
+    pub time: Duration,
+    /// Longest time in which nothing comes.
+    pub silence: Duration,
+}
+
+impl Default for PullLimits {
+    fn default() -> PullLimits {
+        PullLimits { most_bytes: 64 << 30, time: Duration::from_secs(6 * 3600), silence: Duration::from_secs(300) }
+    }
 }
 
 /// The field under which the registry's password is sealed.

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::domain::cluster::Deallocation;
+use crate::domain::gpu::Gpu;
+use crate::domain::health::Probe;
 use crate::domain::resource::EntityError;
 use crate::id::{AttemptUid, MachineUid, ResourceUid};
 
@@ -33,12 +35,34 @@ pub struct MachineSpec {
     pub node_id: String,
     /// What it has.
     pub size: Size,
-    /// The trust domain: machines of one cluster may reach each other, others may not.
+    /// The trust domain: machines of one cluster may reach each other, others may not. A file server is one by itself.
     pub cluster: ResourceUid,
     /// The account made on it.
     pub admin_user: String,
+    /// What it is for.
+    pub role: Role,
     /// What the agent needs to come home.
     pub bootstrap: Bootstrap,
+}
+
+/// What a machine is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It runs jobs.
+    #[default]
+    Node,
+    /// It holds a disk that nodes mount.
+    FileServer(Disk),
+}
+
+/// A disk that outlives machines: made with the first one that has it, and deleted by its name as a machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its name at the driver: as a machine's, of its file server's identity.
+    pub name: String,
+    /// How large it is. Unit: GiB.
+    pub size_gb: u64,
 }
 
 /// What an agent starts from, the same for every driver.
@@ -63,6 +87,16 @@ pub struct Observed {
     pub presence: Presence,
     /// Its address among its cluster's nodes.
     pub address: Option<String>,
+    /// When the cloud takes it away, or took it: told from the notice on, where there is one. `None` for a machine that stays until it
+    /// is deleted.
+    pub evict_at: Option<Timestamp>,
+}
+
+impl Observed {
+    /// A machine that nobody takes away.
+    pub fn new(name: impl Into<String>, presence: Presence, address: Option<String>) -> Observed {
+        Observed { name: name.into(), presence, address, evict_at: None }
+    }
 }
 
 /// Whether a machine is there, as far as a driver can tell.
@@ -124,7 +158,7 @@ pub struct Machine {
     pub name: String,
     /// The wire's node id.
     pub node_id: String,
-    /// The cluster that it belongs to, for its whole life.
+    /// The cluster or file server that it belongs to, for its whole life.
     pub cluster: ResourceUid,
     /// Counts the machines of its cluster, from 1; nodes are used in this order.
     pub ordinal: i32,
@@ -140,8 +174,12 @@ pub struct Machine {
     pub attempt: Option<AttemptUid>,
     /// What happens to its job when it is to leave.
     pub deallocation: Option<Deallocation>,
+    /// When it is taken away, or was: told by its driver, or by who rehearses it.
+    pub evict_at: Option<Timestamp>,
     /// Its address among its cluster's nodes.
     pub address: Option<String>,
+    /// Where users log in to it, as its agent said; `None` for its own address.
+    pub login_address: Option<String>,
     /// What its agent starts from, so that `ensure` can be repeated after a crash. Present while the machine is `Asked` and its
     /// token is not spent; the store keeps it sealed.
     pub bootstrap: Option<Bootstrap>,
@@ -162,6 +200,37 @@ pub struct Machine {
     pub problem: Option<EntityError>,
     /// Counts changes of the row; writes check it.
     pub revision: i64,
+}
+
+/// A node as users see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The wire's node id.
+    pub node_id: String,
+    /// Where the machine is in its life.
+    pub state: MachineState,
+    /// When the state became what it is.
+    pub state_changed_at: Timestamp,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// Whether an attempt has it.
+    pub is_busy: bool,
+    /// When it is taken away, or was.
+    pub evict_at: Option<Timestamp>,
+    /// When its agent was last heard, at most a minute behind the truth.
+    pub heard_at: Option<Timestamp>,
+    /// The canonical path of the job that has it.
+    pub job: Option<String>,
+    /// What it proved of itself when its setup was over.
+    pub health: Vec<Probe>,
+    /// Its address among its cluster's nodes.
+    pub address: Option<String>,
+    /// The name of its VM size.
+    pub size: String,
+    /// The GPUs that its agent found to be its own.
+    pub gpus: Vec<Gpu>,
+    /// What is wrong with it.
+    pub problem: Option<EntityError>,
 }
 
 /// How far a node's setup is, as its agent reported.

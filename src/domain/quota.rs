@@ -42,6 +42,13 @@ impl CoreQuota {
     pub fn of_family(&self, family: &str) -> Option<u32> {
         self.families.get(family).copied()
     }
+
+    /// Most machines of a size that there can ever be, however few others there are; `None` where there is no limit.
+    pub fn machines(&self, vm_size: &str, cores: u32) -> Option<u32> {
+        let family = family_of(vm_size).and_then(|family| self.of_family(family));
+        let most = self.total.into_iter().chain(family).min()?;
+        Some(most / cores.max(1))
+    }
 }
 
 /// Most cores of a subscription's clusters in a region.
@@ -119,5 +126,8 @@ mod tests {
         used.add("STANDARD_D1", 7);
         assert_eq!(used.left(&quota, "STANDARD_D1"), Some((0, "all VM sizes together", 10)), "never below none");
         assert_eq!(used.left(&CoreQuota::default(), "STANDARD_D1"), None);
+        assert_eq!(quota.machines("STANDARD_NC6", 6), Some(1));
+        assert_eq!(quota.machines("STANDARD_D2", 2), Some(5));
+        assert_eq!(CoreQuota::default().machines("STANDARD_D1", 1), None);
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Timestamp, whole_milliseconds};
 use crate::domain::attempt::{AssignmentState, End};
+use crate::domain::health::{MAX_PROBES, Probe};
 use crate::domain::machine::Setup;
 use crate::domain::resource::{EntityError, NameValue};
 use crate::id::AttemptUid;
@@ -40,6 +41,8 @@ pub struct Report<'a> {
     pub boot_id: &'a str,
     /// The node's setup.
     pub setup: &'a Setup,
+    /// What the node proved of itself, once it is set up or could not be.
+    pub health: &'a [Probe],
     /// Every assignment that it knows.
     pub assignments: &'a [Seen],
 }
@@ -88,8 +91,10 @@ pub enum Judged {
 pub struct Changes {
     /// A new session begins: `session`, `boot_id` and `past_sessions` become these.
     pub session: Option<NewSession>,
-    /// The setup becomes this.
+    /// The setup becomes this. `Pending` where the node begins anew: then it takes no work until it is set up again.
     pub setup: Option<Setup>,
+    /// What is known of its health becomes this.
+    pub health: Option<Vec<Probe>>,
     /// Parts that moved; each counts up its attempt's revision.
     pub moved: Vec<Seen>,
 }
@@ -123,7 +128,8 @@ const MAX_TEXT: usize = 4096;
 ///
 /// Reports of a session count once and in order; a session that another followed counts no more. Setup and parts only go forward,
 /// and what ended stays as it is. Only parts that the machine has are touched. A part does not run before its attempt is released.
-/// After a restart of the machine nothing of an earlier boot runs: parts that had begun and that the new agent does not know are lost.
+/// After a restart of the machine nothing of an earlier boot runs: parts that had begun and that the new agent does not know are lost, and
+/// the node is set up anew.
 pub fn judge(record: &Record, report: &Report<'_>) -> Judged {
     let continues = record.session == Some(report.session);
     if continues && report.seq <= record.seq || record.past_sessions.contains(&report.session) {
@@ -137,11 +143,15 @@ pub fn judge(record: &Record, report: &Report<'_>) -> Judged {
     let rebooted = record.boot_id.as_deref().is_some_and(|boot| boot != report.boot_id);
     let setup = match (&record.setup, report.setup) {
         (Setup::Pending, Setup::Done) => Some(Setup::Done),
-        (Setup::Pending, Setup::Failed(error)) => Some(Setup::Failed(clean_error(error))),
+        // A node that was set up may break afterwards.
+        (Setup::Pending | Setup::Done, Setup::Failed(error)) => Some(Setup::Failed(clean_error(error))),
+        (Setup::Done | Setup::Failed(_), Setup::Pending) if rebooted => Some(Setup::Pending),
         _ => None,
     };
+    let is_known = matches!(setup, Some(Setup::Done | Setup::Failed(_)));
+    let health = is_known.then(|| report.health.iter().take(MAX_PROBES).map(clean_probe).collect());
     let moved = record.held.iter().filter_map(|held| judge_part(held, report, rebooted)).collect();
-    Judged::Taken(Changes { session, setup, moved })
+    Judged::Taken(Changes { session, setup, health, moved })
 }
 
 fn judge_part(held: &Held, report: &Report<'_>, rebooted: bool) -> Option<Seen> {
@@ -200,6 +210,10 @@ fn clean_error(error: &EntityError) -> EntityError {
     }
 }
 
+fn clean_probe(probe: &Probe) -> Probe {
+    Probe { name: clean(&probe.name), passed: probe.passed, found: clean(&probe.found) }
+}
+
 /// Text of an agent, cut and without characters that steer a terminal or that the database does not take.
 fn clean(text: &str) -> String {
     let mut end = text.len().min(MAX_TEXT);
@@ -235,7 +249,7 @@ mod tests {
     }
 
     fn report<'a>(session: Uuid, seq: u64, assignments: &'a [Seen]) -> Report<'a> {
-        Report { session, seq, boot_id: "boot", setup: &Setup::Done, assignments }
+        Report { session, seq, boot_id: "boot", setup: &Setup::Done, health: &[], assignments }
     }
 
     fn moved(judged: Judged) -> Vec<(AssignmentState, Option<End>)> {
@@ -302,5 +316,30 @@ mod tests {
         let all = moved(judge(&record(AssignmentState::Ready), &report(A, 5, &seen(AssignmentState::Ended, Some(end)))));
         let [(_, Some(End::Lost { why }))] = all.as_slice() else { panic!("{all:?}") };
         assert!(why.starts_with("[31m") && why.len() <= MAX_TEXT);
+    }
+
+    #[test]
+    fn a_node_that_restarted_is_set_up_anew() {
+        let idle = |setup| Record { setup, held: vec![], ..record(AssignmentState::Assigned) };
+        let says = |record: &Record, boot_id, setup| {
+            let Judged::Taken(changes) = judge(record, &Report { boot_id, setup, ..report(B, 1, &[]) }) else { panic!("taken") };
+            changes.setup
+        };
+        let failed = Setup::Failed(EntityError::new("NodeSetupFailed", "it failed"));
+        for before in [Setup::Done, failed] {
+            assert_eq!(says(&idle(before.clone()), "another", &Setup::Pending), Some(Setup::Pending));
+            assert_eq!(says(&idle(before), "boot", &Setup::Pending), None, "its agent alone was started again");
+        }
+    }
+
+    #[test]
+    fn what_a_node_proved_is_taken_with_its_setup() {
+        let probe = Probe { name: "disk".into(), passed: false, found: "full\u{1b}[2J".into() };
+        let pending = Record { setup: Setup::Pending, ..record(AssignmentState::Assigned) };
+        let Judged::Taken(changes) = judge(&pending, &Report { health: std::slice::from_ref(&probe), ..report(A, 5, &[]) })
+        else {
+            panic!("taken")
+        };
+        assert_eq!(changes.health, Some(vec![Probe { found: "full[2J".into(), ..probe }]));
     }
 }

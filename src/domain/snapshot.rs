@@ -5,11 +5,12 @@
 
 use crate::clock::Timestamp;
 use crate::domain::attempt::{Assignment, Attempt, End, Stop};
-use crate::domain::cluster::{Allocation, AutoTarget, ClusterSpec, ClusterStatus, Deallocation};
+use crate::domain::cluster::{Allocation, AutoTarget, ClusterSpec, ClusterStatus, Deallocation, Repairs};
+use crate::domain::file_server::{FileServerSpec, FileServerStatus, MountSettings};
 use crate::domain::job::{JobStatus, Phase};
 use crate::domain::machine::{Machine, MachineSpec};
 use crate::domain::operation::Verb;
-use crate::domain::resource::EntityError;
+use crate::domain::resource::{EntityError, Provisioning};
 use crate::domain::retry::RetryRule;
 use crate::id::{AttemptUid, Kind, MachineUid, ResourceUid};
 
@@ -18,6 +19,8 @@ use crate::id::{AttemptUid, Kind, MachineUid, ResourceUid};
 pub struct Snapshot {
     /// All clusters, also those being deleted.
     pub clusters: Vec<ClusterRow>,
+    /// All file servers, also those being deleted.
+    pub file_servers: Vec<FileServerRow>,
     /// All machines that are not gone.
     pub machines: Vec<Machine>,
     /// All attempts that have not ended, with their assignments.
@@ -27,6 +30,8 @@ pub struct Snapshot {
     pub jobs: Vec<JobRow>,
     /// Containers (groups, workspaces, experiments) and jobs that are being deleted.
     pub deleting: Vec<DeletingRow>,
+    /// File servers whose row cannot be read: nothing is done to them, and their disks are no strangers.
+    pub unreadable_servers: Vec<ResourceUid>,
     /// Machines that are not gone but whose row cannot be read: nothing is done to them, and they are no strangers.
     pub unreadable: Vec<UnreadableMachine>,
 }
@@ -36,8 +41,27 @@ pub struct Snapshot {
 pub struct UnreadableMachine {
     /// Its name at the driver.
     pub name: String,
-    /// The cluster that it belongs to.
+    /// The cluster or file server that it belongs to.
     pub cluster: ResourceUid,
+}
+
+/// A file server as reconcilers read it.
+#[derive(Clone, Debug)]
+pub struct FileServerRow {
+    /// Its identity.
+    pub uid: ResourceUid,
+    /// What was asked for.
+    pub spec: FileServerSpec,
+    /// What was recorded.
+    pub status: FileServerStatus,
+    /// Making or unmaking.
+    pub provisioning: Provisioning,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// The greatest ordinal that any of its machines ever had.
+    pub last_ordinal: i32,
+    /// Counts changes of the row; writes check it.
+    pub revision: i64,
 }
 
 /// A cluster as reconcilers read it.
@@ -104,7 +128,7 @@ pub struct JobRow {
 pub struct DeletingRow {
     /// Its identity.
     pub uid: ResourceUid,
-    /// What it is. Clusters are not listed here but in [`Snapshot::clusters`].
+    /// What it is. Clusters and file servers are not listed here but in [`Snapshot::clusters`] and [`Snapshot::file_servers`].
     pub kind: Kind,
     /// Its canonical path.
     pub path: String,
@@ -124,14 +148,14 @@ pub struct DeletingRow {
 /// those of the attempt that has it. `LosePart` counts up nothing. A report that moves a part counts up its attempt.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A machine's row is made, before any driver is asked. Checks the cluster's revision and counts up nothing: a list may ask
-    /// for many.
+    /// A machine's row is made, before any driver is asked. Checks the cluster's or file server's revision and counts up nothing: a
+    /// list may ask for many.
     AskMachine {
-        /// The cluster's revision it was decided from.
+        /// The cluster's or file server's revision it was decided from.
         cluster_revision: i64,
         /// What will be asked of the driver.
         spec: MachineSpec,
-        /// Counts the machines of the cluster.
+        /// Counts the machines of the cluster or file server.
         ordinal: i32,
         /// When.
         at: Timestamp,
@@ -178,7 +202,7 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
-    /// A machine is to go. Applies to one that is leaving too: then only `deallocation` changes.
+    /// A machine is to go. Applies to one that is leaving too: then only what happens to its job, and when it is taken, change.
     MachineLeaving {
         /// Which.
         uid: MachineUid,
@@ -186,6 +210,8 @@ pub enum Change {
         revision: i64,
         /// What happens to its job.
         deallocation: Deallocation,
+        /// When the cloud takes it, if that is why.
+        evict_at: Option<Timestamp>,
         /// When.
         at: Timestamp,
     },
@@ -271,6 +297,19 @@ pub enum Change {
         errors: Vec<EntityError>,
         /// What is recorded from now on where the cluster scales by its queue.
         auto: Option<AutoTarget>,
+        /// What is recorded from now on of nodes that could not be used.
+        repairs: Option<Repairs>,
+    },
+    /// A file server is made, found elsewhere, or cannot be made; operations that made it end with the first or the last.
+    FileServerStatus {
+        /// Which.
+        uid: ResourceUid,
+        /// The revision it was decided from.
+        revision: i64,
+        /// How it is mounted, or why it cannot be made.
+        made: Result<MountSettings, EntityError>,
+        /// When.
+        at: Timestamp,
     },
     /// The operations of a kind that run on a resource have done what they promised.
     FinishOperations {

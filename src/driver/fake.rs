@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::machine::{MachineSpec, Observed, Presence, Size};
-use crate::driver::{Capabilities, Driver, DriverError};
+use crate::driver::{Capabilities, Driver, DriverError, LONGEST_BOOT, Listing};
 
 /// What a fake cloud is like.
 #[derive(Clone, Debug)]
@@ -48,6 +48,15 @@ pub struct FakeMachine {
     pub on_at: Timestamp,
     /// Whether it died; what is left of it is still listed.
     pub dead: bool,
+    /// When it is taken away, or was.
+    pub evict_at: Option<Timestamp>,
+}
+
+impl FakeMachine {
+    /// Whether it was taken away by `now`.
+    fn is_taken(&self, now: Timestamp) -> bool {
+        self.evict_at.is_some_and(|at| at <= now)
+    }
 }
 
 /// A cloud in memory.
@@ -116,6 +125,7 @@ impl Fake {
             address: format!("10.{}.{}.{}", (number >> 16) & 255, (number >> 8) & 255, number & 255),
             on_at: self.clock.now() + self.settings.boot,
             dead: false,
+            evict_at: None,
         };
         let seen = self.observe(&machine);
         state.machines.insert(spec.name.clone(), machine);
@@ -124,14 +134,17 @@ impl Fake {
     }
 
     fn observe(&self, machine: &FakeMachine) -> Observed {
-        let presence = if machine.dead {
+        let presence = if machine.dead || machine.is_taken(self.clock.now()) {
             Presence::Absent
         } else if machine.on_at <= self.clock.now() {
             Presence::Present
         } else {
             Presence::Unknown
         };
-        Observed { name: machine.spec.name.clone(), presence, address: Some(machine.address.clone()) }
+        Observed {
+            evict_at: machine.evict_at,
+            ..Observed::new(machine.spec.name.clone(), presence, Some(machine.address.clone()))
+        }
     }
 
     /// All machines as they truly are, by name, dead ones too.
@@ -142,13 +155,21 @@ impl Fake {
     /// A machine that is on.
     pub fn find_alive(&self, name: &str) -> Option<FakeMachine> {
         let now = self.clock.now();
-        self.state().machines.get(name).filter(|machine| !machine.dead && machine.on_at <= now).cloned()
+        self.state().machines.get(name).filter(|machine| !machine.dead && !machine.is_taken(now) && machine.on_at <= now).cloned()
     }
 
     /// A machine dies; what is left of it is listed as absent until it is deleted.
     pub fn kill(&self, name: &str) {
         if let Some(machine) = self.state().machines.get_mut(name) {
             machine.dead = true;
+        }
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// The cloud takes a machine away at `at`, and says so from now on; what is left of it is listed as absent from then on.
+    pub fn evict(&self, name: &str, at: Timestamp) {
+        if let Some(machine) = self.state().machines.get_mut(name) {
+            machine.evict_at = Some(machine.evict_at.map_or(at, |before| before.min(at)));
         }
         self.changes.send_modify(|n| *n += 1);
     }
@@ -191,8 +212,8 @@ impl Driver for Fake {
         self.make(&mut self.state(), spec)
     }
 
-    async fn list(&self) -> Result<Vec<Observed>, DriverError> {
-        Ok(self.state().machines.values().map(|machine| self.observe(machine)).collect())
+    async fn list(&self) -> Result<Listing, DriverError> {
+        Ok(self.state().machines.values().map(|machine| self.observe(machine)).collect::<Vec<_>>().into())
     }
 
     async fn delete(&self, name: &str) -> Result<(), DriverError> {
@@ -210,17 +231,27 @@ impl Driver for Fake {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { name: "fake", isolation: "simulated".into(), share: false, file_servers: false }
+        Capabilities {
+            name: "fake",
+            isolation: "simulated".into(),
+            share: false,
+            file_servers: false,
+            fence: None,
+            longest_boot: LONGEST_BOOT,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use uuid::Uuid;
 
     use super::*;
     use crate::clock::ManualClock;
     use crate::domain::machine::Bootstrap;
+    use crate::driver::conformance::Trial;
     use crate::driver::faulty::{Call, Faulty, Script, ScriptedFault};
     use crate::id::{MachineUid, ResourceUid};
 
@@ -232,6 +263,7 @@ mod tests {
             size: FakeSettings::default().sizes.remove(0),
             cluster: ResourceUid(Uuid::from_u128(9)),
             admin_user: "user".into(),
+            role: Default::default(),
             bootstrap: Bootstrap { join_token: "token".into() },
         }
     }
@@ -248,20 +280,48 @@ mod tests {
         assert_eq!(fake.ensure(&spec(1)).await.expect("room").presence, Presence::Unknown);
         assert!(matches!(fake.ensure(&spec(2)).await, Err(DriverError::Quota(_))));
         clock.advance(Duration::from_secs(5));
-        assert_eq!(fake.list().await.expect("lists")[0].presence, Presence::Present);
+        assert_eq!(fake.list().await.expect("lists").machines[0].presence, Presence::Present);
         fake.kill(&spec(1).name);
-        assert_eq!(fake.list().await.expect("lists")[0].presence, Presence::Absent);
+        assert_eq!(fake.list().await.expect("lists").machines[0].presence, Presence::Absent);
         fake.delete(&spec(1).name).await.expect("deletes");
         fake.ensure(&spec(2)).await.expect("room again");
+    }
+
+    async fn conforms(driver: &dyn Driver) -> Result<(), String> {
+        let number = AtomicU64::new(1);
+        let next = || spec(number.fetch_add(1, Ordering::Relaxed).into());
+        let large = MachineSpec { size: Size { name: "LARGE".into(), cores: 64, memory_mib: 1 << 20, gpus: 0 }, ..next() };
+        // Nothing of it would outlive a server.
+        let trial = Trial { driver, successor: driver, spec: &next, beyond: vec![large], deadline: Duration::from_secs(30) };
+        crate::driver::conformance::check(&trial).await
     }
 
     #[tokio::test]
     async fn keeps_what_every_driver_must_keep() {
         let clock = Arc::new(ManualClock::new(time::macros::datetime!(2026-11-01 00:00 UTC)));
         let fake = Arc::new(Fake::new(clock, FakeSettings::default()));
-        crate::driver::conformance::check(&*fake, &spec(1), &spec(2)).await.expect("the fake conforms");
-        let faulty = Faulty::new(fake, Arc::new(Script::default()));
-        crate::driver::conformance::check(&faulty, &spec(3), &spec(4)).await.expect("so does one without faults");
+        conforms(&*fake).await.expect("the fake conforms");
+        let faulty = Faulty::new(fake.clone(), Arc::new(Script::default()));
+        conforms(&faulty).await.expect("so does one without faults");
+        // What breaks a rule is found.
+        let faulty = Faulty::new(fake.clone(), Arc::new(Script::new([ScriptedFault::None, ScriptedFault::Before])));
+        assert!(conforms(&faulty).await.is_err_and(|broken| broken.starts_with("deleting what never was")));
+        fake.set_capacity(Some(0));
+        assert!(conforms(&*fake).await.is_err_and(|broken| broken.starts_with("making: the quota")));
+    }
+
+    #[tokio::test]
+    async fn an_eviction_is_told_before_it_happens() {
+        let (clock, fake) = fake();
+        fake.ensure(&spec(1)).await.expect("room");
+        clock.advance(Duration::from_secs(5));
+        let at = clock.now() + Duration::from_secs(30);
+        fake.evict(&spec(1).name, at);
+        let seen = |fake: &Fake| fake.observe(&fake.machines()[0]);
+        assert_eq!((seen(&fake).presence, seen(&fake).evict_at), (Presence::Present, Some(at)));
+        clock.advance(Duration::from_secs(30));
+        assert_eq!((seen(&fake).presence, seen(&fake).evict_at), (Presence::Absent, Some(at)));
+        assert!(fake.find_alive(&spec(1).name).is_none());
     }
 
     #[tokio::test]
@@ -283,8 +343,8 @@ mod tests {
         assert!(faulty.inner().machines().is_empty());
         assert!(faulty.ensure(&spec(1)).await.is_err());
         assert_eq!(faulty.inner().machines().len(), 1);
-        assert_eq!(faulty.list().await.expect("lists")[0].presence, Presence::Unknown);
-        assert_eq!(faulty.list().await.expect("lists").len(), 1);
+        assert_eq!(faulty.list().await.expect("lists").machines[0].presence, Presence::Unknown);
+        assert_eq!(faulty.list().await.expect("lists").machines.len(), 1);
         assert_eq!(Call::List.name(), None);
     }
 }

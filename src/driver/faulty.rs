@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::domain::machine::{MachineSpec, Observed, Presence, Size};
-use crate::driver::{Capabilities, Driver, DriverError};
+use crate::driver::{Capabilities, Driver, DriverError, Listing};
 
 /// A call, as faults see it.
 #[derive(Clone, Copy, Debug)]
@@ -84,18 +84,22 @@ impl<D: Driver> Driver for Faulty<D> {
         self.through(Call::Ensure(spec), self.inner.ensure(spec)).await
     }
 
-    async fn list(&self) -> Result<Vec<Observed>, DriverError> {
-        let mut machines = self.through(Call::List, self.inner.list()).await?;
-        for machine in &mut machines {
+    async fn list(&self) -> Result<Listing, DriverError> {
+        let mut listing = self.through(Call::List, self.inner.list()).await?;
+        for machine in &mut listing.machines {
             if self.faults.is_blind(&machine.name) {
                 machine.presence = Presence::Unknown;
             }
         }
-        Ok(machines)
+        Ok(listing)
     }
 
     async fn delete(&self, name: &str) -> Result<(), DriverError> {
         self.through(Call::Delete(name), self.inner.delete(name)).await
+    }
+
+    async fn evidence(&self, name: &str) -> Option<String> {
+        self.inner.evidence(name).await
     }
 
     fn changes(&self) -> Option<watch::Receiver<u64>> {

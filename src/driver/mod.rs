@@ -2,10 +2,13 @@
 //! their own beyond what they need to find their machines again.
 
 pub mod conformance;
+mod counted;
 pub mod fake;
 pub mod faulty;
 pub mod local;
+pub mod qemu;
 pub mod sizes;
+pub mod ssh;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +27,12 @@ pub trait Driver: Send + Sync {
     /// After any error the machine may or may not exist: [`list`](Driver::list) tells. What the caller does next is the variant.
     async fn ensure(&self, spec: &MachineSpec) -> Result<Observed, DriverError>;
 
-    /// Everything that carries this owner's tag, known to the caller or not, in one batch.
+    /// Everything that carries this owner's tag, known to the caller or not, in one batch. What is not listed is gone, unless the listing
+    /// is partial.
     ///
     /// # Errors
     /// Nothing was changed. An error says nothing about any machine: all are unknown.
-    async fn list(&self) -> Result<Vec<Observed>, DriverError>;
+    async fn list(&self) -> Result<Listing, DriverError>;
 
     /// Unmakes the machine `name` with all its processes, mounts, interfaces and folders. Safe to repeat; succeeds where nothing
     /// of that name is. Returns once it is surely gone.
@@ -43,11 +47,33 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// The last that the machine `name` is known to have written, for people: a few lines of its log or console. `None` where there is
+    /// nothing to be had. Asked of machines whose agent does not say what is wrong.
+    async fn evidence(&self, name: &str) -> Option<String> {
+        let _ = name;
+        None
+    }
+
     /// What exists here.
     fn sizes(&self) -> &[Size];
 
     /// What this driver can do.
     fn capabilities(&self) -> Capabilities;
+}
+
+/// What a driver sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// What there is, each once.
+    pub machines: Vec<Observed>,
+    /// Whether a part of the far end could not be asked and what it has is not remembered either: what is not listed may be there.
+    pub is_partial: bool,
+}
+
+impl From<Vec<Observed>> for Listing {
+    fn from(machines: Vec<Observed>) -> Listing {
+        Listing { machines, is_partial: false }
+    }
 }
 
 /// What a driver can do.
@@ -61,7 +87,16 @@ pub struct Capabilities {
     pub share: bool,
     /// Whether a machine can be a file server.
     pub file_servers: bool,
+    /// Where the end of a machine that is not reached cannot be seen: the time after which one ends itself, from when its agent last asked a
+    /// server that answered. `None` where the driver sees all ends.
+    pub fence: Option<Duration>,
+    /// Longest time from a machine's being there to the first word of its agent, with what the driver itself tries again; a machine
+    /// that needs longer is given up. Most have [`LONGEST_BOOT`].
+    pub longest_boot: Duration,
 }
+
+/// How long machines may take to come home where their driver knows no better.
+pub const LONGEST_BOOT: Duration = Duration::from_secs(600);
 
 /// Why a driver did not do as asked, sorted by what the caller does next. The far end's own words are in `source`.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +122,17 @@ pub enum DriverError {
 pub type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 impl DriverError {
+    /// What kind of error it is, in one word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            DriverError::Conflict(_) => "conflict",
+            DriverError::Quota(_) => "quota",
+            DriverError::Throttled(..) => "throttled",
+            DriverError::Transient(_) => "transient",
+            DriverError::Permanent(_) => "permanent",
+        }
+    }
+
     /// The error with its causes, for an entity's `errors` and the log.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -105,6 +151,10 @@ impl DriverError {
 pub enum Settings {
     /// Nodes on this host.
     Local(local::Settings),
+    /// Virtual machines on this host.
+    Qemu(qemu::Settings),
+    /// Machines that are there already.
+    Ssh(ssh::Settings),
 }
 
 /// Builds the driver that the settings name: the one place that knows them all. Blocks for some milliseconds.
@@ -112,9 +162,12 @@ pub enum Settings {
 /// # Errors
 /// [`DriverError::Permanent`]: what the settings ask for cannot be had here, with the reason.
 pub fn build(settings: Settings) -> Result<SharedDriver, DriverError> {
-    Ok(match settings {
+    let driver: SharedDriver = match settings {
         Settings::Local(settings) => Arc::new(local::LocalDriver::new(settings)?),
-    })
+        Settings::Qemu(settings) => Arc::new(qemu::QemuDriver::new(settings)?),
+        Settings::Ssh(settings) => Arc::new(ssh::SshDriver::new(settings)?),
+    };
+    Ok(Arc::new(counted::Counted::new(driver)))
 }
 
 /// A driver that many parts hold.

@@ -74,9 +74,31 @@ pub fn for_host(cores: u32, memory_mib: u64, gpus: u32) -> Vec<Size> {
     std::iter::once(whole).chain(known).collect()
 }
 
+/// Whether users know a size by that name.
+pub fn is_known(name: &str) -> bool {
+    std::iter::once(LOCAL).chain(TABLE.iter().map(|row| row.0)).any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Those sizes that have all the GPUs that their names promise.
+pub fn without_missing_gpus(sizes: Vec<Size>) -> Vec<Size> {
+    let promised = |name: &str| TABLE.iter().find(|row| row.0 == name).map_or(0, |row| row.3);
+    sizes.into_iter().filter(|size| size.gpus >= promised(&size.name)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_whose_gpus_are_not_there_may_be_left_out() {
+        let names = |gpus| {
+            let sizes = without_missing_gpus(for_host(4, 16_384, gpus));
+            sizes.into_iter().map(|size| size.name).collect::<Vec<_>>()
+        };
+        let has = |gpus, name: &str| names(gpus).iter().any(|known| known == name);
+        assert!(has(0, LOCAL) && has(0, "STANDARD_D2_V3") && !has(0, "STANDARD_NC6"));
+        assert!(has(2, "STANDARD_NC6") && has(2, "STANDARD_NC12") && !has(2, "STANDARD_NC24"));
+    }
 
     #[test]
     fn a_size_is_never_more_than_the_host() {

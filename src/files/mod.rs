@@ -5,6 +5,7 @@
 
 mod archive;
 mod azure;
+mod save;
 mod share;
 
 use std::ops::Range;
@@ -120,6 +121,22 @@ impl OutputStore for Files {
                 }
             }
         }
+    }
+
+    async fn save(&self, path: &str, data: Bytes) -> Result<(), Error> {
+        let Some(share) = &self.share else {
+            let message = "This server has no share that nodes mount. Mount storage instead, or start it with --share.";
+            return Err(Error::new(ErrorCode::Conflict, message));
+        };
+        let beneath = path.to_owned();
+        let saved = share.call(move |folder| save::save(folder, &beneath, &data)).await?;
+        saved.map_err(|failure| match failure {
+            Failure::Absent | Failure::TooMany => Error::new(
+                ErrorCode::Conflict,
+                format!("Something else than a folder or file is in the way of '{path}' on the share."),
+            ),
+            Failure::Broken(error) => Error::unavailable(error),
+        })
     }
 
     fn link(&self, place: &OutputPlace, path: &str, expires: Timestamp) -> Option<String> {

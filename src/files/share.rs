@@ -119,7 +119,7 @@ pub(super) fn list(share: &Path, path: &str) -> Result<Vec<OutputEntry>, Failure
 }
 
 /// The share's folder and its device. The operator named it, so that links on the way to it are theirs.
-fn root(share: &Path) -> Result<(OwnedFd, u64), Failure> {
+pub(super) fn root(share: &Path) -> Result<(OwnedFd, u64), Failure> {
     let broken = |errno: Errno| Failure::Broken(errno.into());
     let root =
         rustix::fs::openat(CWD, share, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(broken)?;
@@ -127,7 +127,7 @@ fn root(share: &Path) -> Result<(OwnedFd, u64), Failure> {
     Ok((root, device))
 }
 
-fn beneath(root: impl AsFd, path: &str, flags: OFlags) -> Result<OwnedFd, Failure> {
+pub(super) fn beneath(root: impl AsFd, path: &str, flags: OFlags) -> Result<OwnedFd, Failure> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     for _ in 0..TRIES {
         match rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {

@@ -14,12 +14,16 @@ use crate::http::query::{Query, invalid};
 use crate::http::respond::{empty, failure, json, status_of};
 use crate::id::{AttemptUid, MachineUid};
 use crate::service::Service;
+use crate::telemetry::{self, HeldAgent};
 
 /// Longest report. Unit: bytes. Holds the most inline output, as base64, beside 256 KiB of states.
 const MAX_REPORT: usize = 512 * 1024;
 
 /// Longest path of an output file and longest id of a directory. Unit: bytes.
 const MAX_PATH: usize = 4096;
+
+/// What requests of agents are called, in logs and counts.
+pub(crate) const OPERATION: &str = "Agent";
 
 /// Whether a path is one of the agents'.
 pub(crate) fn is_agents(path: &str) -> bool {
@@ -41,8 +45,21 @@ pub(crate) async fn pass(service: Service, request: Request) -> Response<Body> {
     })
 }
 
-/// Answers one request of an agent.
+/// Answers one request of an agent, and counts it.
 pub(crate) async fn answer(service: &Service, request: Request) -> Answer {
+    let kind = match request.uri().path() {
+        JOIN_PATH => "join",
+        SYNC_PATH => "sync",
+        OUTPUT_PATH => "output",
+        _ => "none",
+    };
+    let answer = carry_out(service, request).await;
+    let status = answer.as_ref().map_or_else(|error| status_of(error.code), Response::status);
+    telemetry::answered_agent(kind, status.as_u16());
+    answer
+}
+
+async fn carry_out(service: &Service, request: Request) -> Answer {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if !is_agents(path) {
@@ -60,6 +77,7 @@ pub(crate) async fn answer(service: &Service, request: Request) -> Answer {
     if path == SYNC_PATH {
         let sync: Sync = message(&read(body, &head.headers, MAX_REPORT).await?)?;
         check_protocol(sync.protocol)?;
+        let _held = HeldAgent::begin();
         return json(StatusCode::OK, &service.sync(machine, sync).await?);
     }
     let at = output_query(head.uri.query().unwrap_or_default())?;

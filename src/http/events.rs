@@ -23,7 +23,7 @@ use crate::service::{Followed, Follower, WaitingPlace};
 use crate::wire::v2026_11_01_preview::events::EventBody;
 
 /// How often a silent stream says that it is still there, so that nothing in between takes it for dead.
-const BEAT: Duration = Duration::from_secs(15);
+const BEAT: Duration = Duration::from_secs(5);
 
 /// How often it is looked at whether the caller may still listen.
 const CHECK: Duration = Duration::from_secs(5);

@@ -28,9 +28,10 @@ use crate::http::call::{Answer, Call, Target};
 use crate::http::headers::{RequestIds, RequestKind, write_remaining, write_transport_security};
 use crate::http::query::Query;
 use crate::http::routes::{Access, Found, Route};
-use crate::http::{Origin, Parts, agent, host, path, respond, routes};
+use crate::http::{Origin, Parts, agent, host, path, respond, routes, ui};
 use crate::id::{FlatId, Kind, NAMESPACE, ResourceId, SubscriptionId};
 use crate::service::Subscription;
+use crate::telemetry;
 use crate::wire::ApiVersion;
 
 /// Versions that the platform's own types are listed with. Any version of that form is served.
@@ -57,6 +58,9 @@ pub(crate) async fn pass(parts: Arc<Parts>, request: Request) -> Response<Body> 
     }
     write_transport_security(headers, scheme, host::bare(seen.base.rsplit("//").next().unwrap_or_default()));
     ids.write(headers, parts.clock.now());
+    if seen.operation != agent::OPERATION {
+        telemetry::answered(seen.operation, response.status().as_u16(), started.elapsed());
+    }
     log(&ids, &method, uri.path(), &response, &seen, started);
     response
 }
@@ -80,9 +84,15 @@ async fn enter(parts: &Arc<Parts>, request: Request, scheme: crate::http::Scheme
         Some(url) => url.clone(),
         None => format!("{}://{authority}", scheme.as_str()),
     };
-    host::refuse_cross_site(&head.headers)?;
+    if !ui::is_visit(&head) {
+        host::refuse_cross_site(&head.headers)?;
+    }
+    if let Some(answer) = ui::answer(&head) {
+        seen.operation = "Page";
+        return answer;
+    }
     if agent::is_agents(head.uri.path()) {
-        seen.operation = "Agent";
+        seen.operation = agent::OPERATION;
         return agent::answer(&parts.service, Request::from_parts(head, body)).await;
     }
     let segments = path::segments(head.uri.path())
@@ -126,7 +136,7 @@ async fn admit(
     if !matches!(route.access, Access::Open | Access::Link) {
         let who = authenticate(parts, &head.headers, seen).await?;
         let subscription = match (route.access, arguments.first()) {
-            (Access::SignedIn | Access::Directory, _) | (_, None) => None,
+            (Access::SignedIn | Access::Directory | Access::Everywhere, _) | (_, None) => None,
             (_, Some(text)) => Some(find_subscription(parts, &who, text).await?),
         };
         throttle(parts, route, &who, subscription.as_ref().map(|subscription| subscription.id), seen)?;
@@ -134,7 +144,7 @@ async fn admit(
         version = if provider {
             contract = check_version(parts, route, &query)?;
             contract.as_str().to_owned()
-        } else if route.access == Access::Directory {
+        } else if matches!(route.access, Access::Directory | Access::Everywhere) {
             String::new()
         } else {
             check_platform_version(&query)?
@@ -304,6 +314,8 @@ async fn name_target(parts: &Parts, route: &Route, subscription: SubscriptionId,
     };
     let mut names = arguments.iter().skip(1).cloned();
     let group = names.next().unwrap_or_default();
+    // What comes after the resource's own names is a part of it.
+    let names = names.take(kind.type_segments().len());
     let named = match kind {
         Kind::Group => Kind::Group
             .check_name(&group)
@@ -468,6 +480,12 @@ async fn authorize(parts: &Parts, route: &Route, caller: &Caller, target: &Targe
             format!("/subscriptions/{id}")
         }
         // An operation is authorised like the resource it is about, once that is known.
+        (Access::Everywhere, _) => {
+            for subscription in parts.service.subscriptions(caller.tenant).await? {
+                parts.auth.authorize(caller, route.action, &format!("/subscriptions/{}", subscription.id)).await?;
+            }
+            return Ok(());
+        }
         (Access::Operation | Access::SignedIn | Access::Directory, _) => return Ok(()),
         _ => return Err(Error::internal(format!("{} was not authorised", route.operation))),
     };
@@ -572,7 +590,7 @@ fn log(ids: &RequestIds, method: &Method, path: &str, response: &Response<Body>,
     let client = ids.client.as_deref().unwrap_or_default();
     let caller = seen.caller.as_ref().map(|caller| caller.principal.to_string()).unwrap_or_default();
     let path: String = path.chars().take(1024).collect();
-    if method == Method::GET || seen.operation == "Agent" {
+    if method == Method::GET || seen.operation == agent::OPERATION {
         tracing::debug!(
             request.id = %ids.request, request.correlation = ids.correlation, request.client = client, caller.id = caller,
             operation = seen.operation, http.method = %method, http.path = path, http.status = status, duration_ms, "request"

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorCode};
 use crate::http::Parts;
 use crate::http::call::Call;
 use crate::id::ResourceId;
-use crate::service::{NewCluster, NewFileServer, NewJob, Put};
+use crate::service::{Checked, NewCluster, NewFileServer, NewJob, Put};
 use crate::wire::platform::{GroupParameters, GroupPatch, decode_group, decode_group_patch};
 use crate::wire::v2018_05_01::workspace::WorkspaceCreateParameters;
 use crate::wire::v2018_05_01::{Encode, cluster, file_server, job, workspace};
@@ -46,6 +46,30 @@ pub(crate) trait Write: Encode {
 
     /// Carries it out.
     fn put(call: &Call, new: Self::New) -> impl Future<Output = Result<Put<Self>, Error>> + Send;
+}
+
+/// A kind whose making can be checked beforehand.
+pub(crate) trait Check: Write {
+    /// Says what a PUT would do, and does nothing.
+    fn check(call: &Call, new: Self::New) -> impl Future<Output = Result<Checked, Error>> + Send;
+}
+
+impl Check for Cluster {
+    async fn check(call: &Call, new: NewCluster) -> Result<Checked, Error> {
+        call.parts.service.check_cluster(call.id()?, new).await
+    }
+}
+
+impl Check for FileServer {
+    async fn check(call: &Call, new: NewFileServer) -> Result<Checked, Error> {
+        call.parts.service.check_file_server(call.id()?, new).await
+    }
+}
+
+impl Check for Job {
+    async fn check(call: &Call, new: NewJob) -> Result<Checked, Error> {
+        call.parts.service.check_job(call.id()?, new).await
+    }
 }
 
 /// A kind that PATCH changes.

@@ -30,6 +30,7 @@ mod range;
 mod respond;
 mod routes;
 mod throttle;
+mod ui;
 mod verbs;
 mod wait;
 
@@ -43,6 +44,7 @@ use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::service::Service;
 use crate::sign::Signer;
+use crate::telemetry::Telemetry;
 use crate::wire::platform::Location;
 
 pub use host::Hosts;
@@ -95,6 +97,8 @@ pub struct Parts {
     pub public_url: Option<String>,
     /// How many requests a caller may send.
     pub throttle: Throttle,
+    /// What this process counts.
+    pub telemetry: Telemetry,
     /// The regions that are offered, at least one; the first is the default.
     pub locations: Vec<Location>,
 }

@@ -144,6 +144,7 @@ pub(crate) fn status_of(code: ErrorCode) -> StatusCode {
         | ResourceGroupNotFound
         | WorkspaceNotFound
         | ClusterNotFound
+        | NodeNotFound
         | FileServerNotFound
         | ExperimentNotFound
         | JobNotFound

@@ -33,6 +33,8 @@ pub(crate) enum Access {
     SignedIn,
     /// The same; no version is asked for.
     Directory,
+    /// A caller with the permission at every subscription of this installation's tenant; no version is asked for.
+    Everywhere,
     /// A caller with the permission at the subscription that the path names.
     Subscription,
     /// A caller with the permission anywhere in the subscription that the path names: the answer holds what is theirs alone.
@@ -125,10 +127,21 @@ const fn own(template: &'static str, access: Access, operation: &'static str, ru
     Route { method: GET, template, access, action, operation, versions: OWN, run }
 }
 
+/// An action that only our own version has.
+const fn action(template: &'static str, access: Access, action: &'static str, operation: &'static str, run: Handler) -> Route {
+    Route { method: POST, template, access, action, operation, versions: OWN, run }
+}
+
+/// What only our own version saves.
+const fn own_put(template: &'static str, access: Access, action: &'static str, operation: &'static str, run: Handler) -> Route {
+    Route { method: PUT, template, access, action, operation, versions: OWN, run }
+}
+
 const OPEN: Access = Access::Open;
 const LINK: Access = Access::Link;
 const TENANT: Access = Access::SignedIn;
 const DIRECTORY: Access = Access::Directory;
+const ALL_SUBS: Access = Access::Everywhere;
 const SUB: Access = Access::Subscription;
 const SEEN: Access = Access::Visible;
 const SCOPE: Access = Access::Scope;
@@ -161,7 +174,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route(PUT, "{EXP}", EXP, "Microsoft.BatchAI/workspaces/experiments/write", "Experiments_Create", |c| Box::pin(verbs::put::<Experiment>(c))),
     route(DELETE, "{EXP}", EXP, "Microsoft.BatchAI/workspaces/experiments/delete", "Experiments_Delete", |c| Box::pin(verbs::delete::<Experiment>(c))),
     route(GET, "{EXP}", EXP, "Microsoft.BatchAI/workspaces/experiments/read", "Experiments_Get", |c| Box::pin(verbs::get::<Experiment>(c))),
-    route(GET, "{EXP}/jobs", EXP, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_ListByExperiment", |c| Box::pin(verbs::list::<Job>(c))),
+    route(GET, "{EXP}/jobs", EXP, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_ListByExperiment", |c| Box::pin(actions::jobs::list(c))),
     route(PUT, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/write", "Jobs_Create", |c| Box::pin(verbs::put::<Job>(c))),
     route(DELETE, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/delete", "Jobs_Delete", |c| Box::pin(verbs::delete::<Job>(c))),
     route(GET, "{EXP}/jobs/{jobName}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_Get", |c| Box::pin(verbs::get_changing::<Job>(c))),
@@ -214,7 +227,16 @@ pub(crate) static ROUTES: &[Route] = &[
     own("{WS}/clusters/{clusterName}/events", CLUSTER, "Events_FollowCluster", |c| Box::pin(events::follow(c))),
     own("{EXP}/events", EXP, "Events_FollowExperiment", |c| Box::pin(events::follow(c))),
     own("{EXP}/jobs/{jobName}/events", JOB, "Events_FollowJob", |c| Box::pin(events::follow(c))),
+    since(OWN, "{WS}/clusters/{clusterName}/nodes", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/read", "Clusters_ListNodes", |c| Box::pin(actions::nodes::list(c))),
+    action("{WS}/clusters/{clusterName}/nodes/{nodeId}/simulateEviction", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/nodes/simulateEviction/action", "Clusters_SimulateEviction", |c| Box::pin(actions::evict::simulate(c))),
+    since(OWN, "{WS}/jobs", WS, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_ListByWorkspace", |c| Box::pin(actions::jobs::find(c))),
+    since(OWN, "{WS}/jobCounts", WS, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_CountByWorkspace", |c| Box::pin(actions::jobs::count(c))),
+    since(OWN, "{EXP}/jobCounts", EXP, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_CountByExperiment", |c| Box::pin(actions::jobs::count(c))),
     since(OWN, "{EXP}/jobs/{jobName}/attempts", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/read", "Jobs_ListAttempts", |c| Box::pin(actions::attempts::list(c))),
+    action("{WS}/clusters/{clusterName}/validate", CLUSTER, "Microsoft.BatchAI/workspaces/clusters/validate/action", "Clusters_Validate", |c| Box::pin(actions::validate::check::<Cluster>(c))),
+    action("{WS}/fileServers/{fileServerName}/validate", FILE_SERVER, "Microsoft.BatchAI/workspaces/fileservers/validate/action", "FileServers_Validate", |c| Box::pin(actions::validate::check::<FileServer>(c))),
+    action("{EXP}/jobs/{jobName}/validate", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/validate/action", "Jobs_Validate", |c| Box::pin(actions::validate::check::<Job>(c))),
+    own_put("{EXP}/jobs/{jobName}/inputs/{path*}", JOB, "Microsoft.BatchAI/workspaces/experiments/jobs/write", "Jobs_PutInput", |c| Box::pin(actions::inputs::put(c))),
 
     // Microsoft.Resources, any version
     route(GET, "/tenants", TENANT, "", "Tenants_List", |c| Box::pin(platform::subscriptions::tenants(c))),
@@ -296,6 +318,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route(GET, "/openapi/{document}", OPEN, "", "Documents_OpenApi", |c| Box::pin(docs::openapi_document(c))),
     route(GET, "/healthz", OPEN, "", "Health_Live", |c| Box::pin(health::live(c))),
     route(GET, "/readyz", OPEN, "", "Health_Ready", |c| Box::pin(health::ready(c))),
+    since(OWN, "/metrics", ALL_SUBS, "Microsoft.BatchAI/metrics/read", "Health_Metrics", |c| Box::pin(health::metrics(c))),
 ];
 
 /// A template with its shorthands written out: `{S}` a subscription, `{RG}` a group, `{P}` the provider, `{WS}` a workspace and
@@ -464,7 +487,8 @@ mod tests {
         for route in ROUTES {
             let asks = matches!(
                 route.access,
-                Access::Subscription
+                Access::Everywhere
+                    | Access::Subscription
                     | Access::Visible
                     | Access::Scope
                     | Access::Resource(_)

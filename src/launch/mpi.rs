@@ -16,7 +16,7 @@ pub(super) fn run(command: &str, count: u32, gang: &Gang<'_>) -> String {
     let per_node = dealt.first().map_or(1, |(_, slots)| *slots);
     // Nodes may share a host, where each would bind to the same first cores; what leads to no other node is no way to one.
     format!(
-        "set -- /bin/bash -c {}\n\
+        "set -- \"$(command -v /bin/bash || echo /bin/sh)\" -c {}\n\
          case \"$(mpirun --version 2>&1)\" in\n\
          *'Open MPI'* | *OpenRTE*)\n    \
              exec mpirun --allow-run-as-root -np {count} --host {} --bind-to none \

@@ -15,8 +15,8 @@ pub(super) fn decide(world: &World<'_>, draft: &mut Draft) {
     for row in &world.snapshot.deleting {
         let empty = match row.kind {
             Kind::Job => !row.active || draft.ended_jobs.contains(&row.uid),
-            Kind::Group | Kind::Workspace | Kind::Experiment | Kind::FileServer => row.children == 0,
-            Kind::Cluster => false,
+            Kind::Group | Kind::Workspace | Kind::Experiment => row.children == 0,
+            Kind::Cluster | Kind::FileServer => false,
         };
         if empty && !world.is_aside(row.uid) {
             draft.group(row.uid, vec![Change::Remove { uid: row.uid, revision: row.revision, at: world.now }]);

@@ -10,7 +10,7 @@ use crate::reconcile::draft::Draft;
 use crate::reconcile::mint::{Entropy, Mint};
 use crate::reconcile::plan::{Plan, Reason};
 use crate::reconcile::world::World;
-use crate::reconcile::{cluster, container, job, placement, stranger};
+use crate::reconcile::{cluster, container, file_server, job, placement, stranger};
 
 /// What is to be done about all that is not quiet. Pure but for new identities, which come from `entropy`.
 ///
@@ -25,6 +25,13 @@ pub fn decide(world: &World<'_>, entropy: &dyn Entropy) -> Plan {
             continue;
         }
         draft.isolate(cluster.uid, |draft| cluster::decide(world, cluster, &mut mint, draft));
+    }
+    for server in world.file_servers.values() {
+        if world.is_aside(server.uid) {
+            draft.reason(Reason::PutAside { about: server.uid });
+            continue;
+        }
+        draft.isolate(server.uid, |draft| file_server::decide(world, server, &mut mint, draft));
     }
     for attempt in world.attempts.values() {
         let Some(row) = world.jobs.get(&attempt.job) else { continue };
@@ -66,6 +73,7 @@ fn goes_on(world: &World<'_>, plan: &Plan) -> bool {
         | Change::MachineNotMade { .. }
         | Change::MachineUnusable { .. }
         | Change::ClusterStatus { .. }
+        | Change::FileServerStatus { .. }
         | Change::FinishOperations { .. } => false,
         Change::JobStatus { status, .. } => !status.phase.is_final(),
         // A node that waited for it to end may go now.

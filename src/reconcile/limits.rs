@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::machine::Size;
 use crate::domain::quota::CoreQuotas;
+use crate::driver::LONGEST_BOOT;
 use crate::id::MachineUid;
 
 /// Bounds of one pass and patience with what does not happen.
@@ -22,7 +23,7 @@ pub struct Limits {
     pub effects: usize,
     /// Attempts of one job that the platform may lose before the job fails. User's own requeues do not count.
     pub platform_retries: usize,
-    /// Time within which a machine that is there must have come home.
+    /// Time within which a machine that is there must have come home, as its driver says.
     pub boot_deadline: Duration,
     /// Time within which parts that were told to stop must say so, before their node is made to go.
     pub stop_patience: Duration,
@@ -30,10 +31,17 @@ pub struct Limits {
     pub silence: Duration,
     /// A node without a job that was not heard for so long is replaced.
     pub deaf_patience: Duration,
+    /// Where nodes end themselves: one that was not heard for so long has surely done so, whether or not its end is seen. `None` where
+    /// the driver sees all ends.
+    pub fenced_after: Option<Duration>,
     /// A cluster that scales by its queue shrinks once its jobs needed fewer nodes for so long.
     ///
     /// Source: recorded times between a job's end and the node's leaving.
     pub scale_down_after: Duration,
+    /// A node that cannot be used stays so long, to be looked at.
+    pub unusable_for: Duration,
+    /// Pause before another node is tried where as many could not be used as there are to be; doubles with each.
+    pub repair_pause: Duration,
     /// Most cores of a subscription's clusters in a region.
     pub cores: CoreQuotas,
     /// Time between the two listings that make a machine without a row a stranger.
@@ -72,11 +80,14 @@ impl Default for Limits {
             ask: 100,
             effects: 16,
             platform_retries: 3,
-            boot_deadline: Duration::from_secs(600),
+            boot_deadline: LONGEST_BOOT,
             stop_patience: Duration::from_secs(120),
             silence: Duration::from_secs(90),
             deaf_patience: Duration::from_secs(600),
+            fenced_after: None,
             scale_down_after: Duration::from_secs(300),
+            unusable_for: Duration::from_secs(60),
+            repair_pause: Duration::from_secs(30),
             cores: CoreQuotas::default(),
             stranger_grace: Duration::from_secs(10),
             retry_first: Duration::from_secs(1),
@@ -101,6 +112,20 @@ impl Limits {
     pub fn with_stop_grace(mut self, grace: Duration) -> Limits {
         self.stop_patience = self.stop_patience.max(grace.saturating_add(Duration::from_secs(90)));
         self
+    }
+
+    /// When a node that ends itself after `fence` has surely done so, from when it was last recorded to be heard: that is up to a minute behind
+    /// the truth, clocks go up to a hundredth apart, and another minute is for what takes a moment.
+    pub fn surely_fenced_after(fence: Duration) -> Duration {
+        fence + fence / 100 + Duration::from_secs(120)
+    }
+
+    /// Pause before another node is tried, `beyond` one for each that the cluster is to have.
+    pub fn repair_pause(&self, beyond: u32) -> Duration {
+        match beyond.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => self.repair_pause.saturating_mul(1 << doublings.min(16)).min(self.retry_most),
+        }
     }
 
     /// Pause after `failures` failures in a row: doubling, capped.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::Timestamp;
 use crate::domain::machine::{Machine, MachineState, Observed, Presence};
 use crate::domain::snapshot::Snapshot;
+use crate::driver;
 use crate::id::{AttemptUid, MachineUid, ResourceUid};
 use crate::reconcile::limits::{Limits, machine_of};
 
@@ -36,6 +37,8 @@ pub enum Answer {
     Deleted,
     /// `delete` failed or did not answer in time.
     NotDeleted,
+    /// What the machine wrote last, if that is to be had.
+    Explained(Option<String>),
 }
 
 /// Why a machine was not made.
@@ -70,6 +73,8 @@ pub struct Memory {
     failures: BTreeMap<MachineUid, Failure>,
     in_flight: BTreeSet<MachineUid>,
     undeleted: BTreeMap<MachineUid, Aside>,
+    /// What machines wrote last; empty where nothing is to be had.
+    evidence: BTreeMap<MachineUid, String>,
     known_made: BTreeMap<MachineUid, u64>,
     strangers: BTreeMap<MachineUid, Stranger>,
     stopping: BTreeMap<AttemptUid, Timestamp>,
@@ -81,6 +86,7 @@ pub struct Memory {
 struct Listing {
     began: u64,
     machines: BTreeMap<MachineUid, Observed>,
+    is_partial: bool,
 }
 
 #[derive(Debug)]
@@ -133,6 +139,7 @@ impl Memory {
             failures: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             undeleted: BTreeMap::new(),
+            evidence: BTreeMap::new(),
             known_made: BTreeMap::new(),
             strangers: BTreeMap::new(),
             stopping: BTreeMap::new(),
@@ -157,7 +164,8 @@ impl Memory {
     }
 
     /// A listing that began at `began` is complete.
-    pub fn listed(&mut self, began: u64, machines: Vec<Observed>, now: Timestamp, limits: &Limits) {
+    pub fn listed(&mut self, began: u64, listing: impl Into<driver::Listing>, now: Timestamp, limits: &Limits) {
+        let driver::Listing { machines, is_partial } = listing.into();
         let machines: BTreeMap<MachineUid, Observed> =
             machines.into_iter().filter_map(|seen| machine_of(&seen.name).map(|uid| (uid, seen))).collect();
         // Whatever is not listed any more was no stranger, or is gone.
@@ -174,7 +182,7 @@ impl Memory {
             });
             stranger.proven = now - stranger.first_seen >= limits.stranger_grace;
         }
-        self.listing = Some(Listing { began, machines });
+        self.listing = Some(Listing { began, machines, is_partial });
         self.words.retain(|_, word| word.stamp > began);
     }
 
@@ -186,6 +194,11 @@ impl Memory {
     /// A call about a machine ended.
     pub fn call_ended(&mut self, uid: MachineUid, answer: Answer, now: Timestamp, limits: &Limits) {
         self.in_flight.remove(&uid);
+        if let Answer::Explained(evidence) = answer {
+            // It says nothing of whether it is there.
+            self.evidence.insert(uid, evidence.unwrap_or_default());
+            return;
+        }
         let stamp = self.next();
         let said = match answer {
             Answer::Made(seen) => match seen.presence {
@@ -201,6 +214,7 @@ impl Memory {
                 self.undeleted.remove(&uid);
                 Said::Absent
             }
+            Answer::Explained(_) => Said::Nothing,
             Answer::NotDeleted => {
                 self.undeleted.entry(uid).or_insert(Aside { tries: 0, until: now }).again(now, limits);
                 Said::Nothing
@@ -236,6 +250,11 @@ impl Memory {
             }
             self.strangers.remove(&machine.uid);
         }
+        for server in snapshot.file_servers.iter().map(|server| server.uid).chain(snapshot.unreadable_servers.iter().copied()) {
+            // Its disk is called by its name.
+            self.strangers.remove(&MachineUid(server.0));
+            alive.insert(MachineUid(server.0));
+        }
         for machine in &snapshot.unreadable {
             if let Some(uid) = machine_of(&machine.name) {
                 self.strangers.remove(&uid);
@@ -243,6 +262,7 @@ impl Memory {
         }
         self.known_made = known;
         self.failures.retain(|uid, _| alive.contains(uid));
+        self.evidence.retain(|uid, _| alive.contains(uid));
         self.undeleted.retain(|uid, _| alive.contains(uid) || self.strangers.contains_key(uid));
         self.stopping = snapshot
             .attempts
@@ -273,9 +293,35 @@ impl Memory {
                 Presence::Unknown => Sight::Unknown,
             },
             None if machine.state == MachineState::Asked => Sight::Absent,
+            None if listing.is_partial => Sight::Unknown,
             // Another server may have made it while the listing ran: only one that began after its row was read as made counts.
             None if self.known_made.get(&machine.uid).is_some_and(|known| *known < listing.began) => Sight::Absent,
             None => Sight::Unknown,
+        }
+    }
+
+    /// When a machine is taken away, or was, as far as its driver has told.
+    pub fn evicted_at(&self, machine: MachineUid) -> Option<Timestamp> {
+        self.listing.as_ref()?.machines.get(&machine)?.evict_at
+    }
+
+    /// What a machine wrote last, once that was asked for; empty where nothing is to be had.
+    pub fn evidence(&self, machine: MachineUid) -> Option<&str> {
+        self.evidence.get(&machine).map(String::as_str)
+    }
+
+    /// What is known of a disk, by the name of its file server.
+    pub fn sight_of_disk(&self, server: ResourceUid) -> Sight<'_> {
+        let uid = MachineUid(server.0);
+        if self.in_flight.contains(&uid) {
+            return Sight::Unknown;
+        }
+        match (self.words.get(&uid).map(|word| &word.said), &self.listing) {
+            (Some(Said::Absent), _) => Sight::Absent,
+            (Some(_), _) | (None, None) => Sight::Unknown,
+            (None, Some(listing)) if listing.machines.contains_key(&uid) => Sight::Remains,
+            // A machine that was to have it may be made by a call that began before: only a delete tells.
+            (None, Some(_)) => Sight::Unknown,
         }
     }
 

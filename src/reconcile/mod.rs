@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `cluster` | which machines to ask for and which leave; whether the cluster is steady, and what is wrong with it |
 //! | `cluster::machine` | what became of one machine; what the driver is asked for it |
+//! | `file_server` | whether it has its one machine; what it shows of itself; when its disk goes |
 //! | `job` | what an attempt does next, when it stops, what its end means for its job |
 //! | `placement` | which nodes run which job |
 //! | `container` | which deleted resources have nothing left and go |
@@ -22,6 +23,7 @@ mod cluster;
 mod container;
 mod decide;
 mod draft;
+mod file_server;
 mod job;
 mod lease;
 mod limits;

@@ -1,7 +1,8 @@
 //! Which nodes run which job: priority, then age; gang or nothing; one job a node.
 //!
 //! Strict order within a cluster: a job that waits for more nodes than are free holds up all behind it, so that a large one is
-//! never starved by small ones; one that waits for the time of its next attempt holds up none. Nodes are used by ordinal; nodes that
+//! never starved by small ones; one that waits for the time of its next attempt holds up none, nor does one that needs more nodes than
+//! a cluster that scales by its queue can ever have. Nodes are used by ordinal; nodes that
 //! took an attempt of the same job with them, or that its rules avoid, come last.
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use crate::domain::machine::{Machine, MachineState};
 use crate::domain::retry::Retried;
 use crate::domain::snapshot::{Change, ClusterRow, JobRow};
 use crate::id::{AttemptUid, MachineUid};
+use crate::reconcile::cluster::bound;
 use crate::reconcile::draft::Draft;
 use crate::reconcile::memory::Sight;
 use crate::reconcile::mint::Mint;
@@ -32,13 +34,14 @@ pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_
         return;
     }
     let queue = world.queue(cluster.uid);
+    let most = bound(world, cluster);
     let mut free: BTreeSet<NodeScore> = world
         .nodes(cluster.uid)
         .iter()
         .filter(|machine| is_free(world, machine, draft))
         .map(|machine| NodeScore { avoided: false, ordinal: machine.ordinal, uid: machine.uid })
         .collect();
-    for (place, job) in queue.iter().enumerate() {
+    for job in queue {
         if draft.settled_jobs.contains(&job.uid) || world.has_attempt(job.uid) || world.is_aside(job.uid) {
             continue;
         }
@@ -46,6 +49,11 @@ pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_
         if let Some(until) = job.status.retried.not_before.filter(|until| *until > world.now) {
             draft.look_again(until);
             draft.reason(Reason::BacksOff { job: job.uid, until });
+            continue;
+        }
+        // Nor does one that can never have its nodes.
+        if let Some(most) = most.filter(|most| job.node_count > *most) {
+            draft.reason(Reason::TooLarge { job: job.uid, needed: job.node_count, most });
             continue;
         }
         let needed = usize::try_from(job.node_count.max(1)).unwrap_or(usize::MAX);
@@ -56,7 +64,6 @@ pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_
                 needed: job.node_count,
                 free: u32::try_from(free.len()).unwrap_or(u32::MAX),
                 target,
-                behind: queue.len() - place - 1,
             });
             break;
         }

@@ -53,6 +53,13 @@ pub struct Group {
 pub enum Effect {
     /// The machine should exist.
     Ensure(Box<MachineSpec>),
+    /// What the machine wrote last is of use: its agent does not come home.
+    Explain {
+        /// Its identity, which is in its name.
+        uid: MachineUid,
+        /// Its name.
+        name: String,
+    },
     /// The machine should not exist.
     Delete {
         /// Its identity, which is in its name.
@@ -71,6 +78,10 @@ pub enum DeleteWhy {
     Leaving,
     /// Its committed row says that it is to go; its job was told to stop and did not in time. The delete is the proof of death.
     WouldNotStop,
+    /// Its committed row says that it is taken away by now. The delete is the proof of death.
+    Evicted,
+    /// It is the disk of a file server whose committed row says that it is to go, and that has no machine any more.
+    Disk,
     /// Two complete listings, a grace apart, showed it, and no row knows it.
     Stranger,
 }
@@ -80,7 +91,7 @@ impl Effect {
     pub fn uid(&self) -> MachineUid {
         match self {
             Effect::Ensure(spec) => spec.uid,
-            Effect::Delete { uid, .. } => *uid,
+            Effect::Delete { uid, .. } | Effect::Explain { uid, .. } => *uid,
         }
     }
 }
@@ -98,8 +109,15 @@ pub enum Reason {
         free: u32,
         /// Nodes that the cluster is asked to have.
         target: u32,
-        /// Jobs behind it, as far as they were read.
-        behind: usize,
+    },
+    /// A job needs more nodes than its cluster, which scales by its queue, can ever have.
+    TooLarge {
+        /// The job.
+        job: ResourceUid,
+        /// Nodes that it needs.
+        needed: u32,
+        /// Most nodes of the cluster.
+        most: u32,
     },
     /// A cluster loses machines so often that new ones are made with pauses.
     RepairPaused {
@@ -107,6 +125,13 @@ pub enum Reason {
         cluster: ResourceUid,
         /// When the next machine is asked for.
         until: Timestamp,
+    },
+    /// So many nodes of a cluster in a row could not be used that no other is made until its scale is changed.
+    RepairStopped {
+        /// The cluster.
+        cluster: ResourceUid,
+        /// Nodes in a row.
+        count: u32,
     },
     /// The driver does not offer the cluster's VM size.
     SizeUnknown {
@@ -136,6 +161,15 @@ pub enum Reason {
         /// All its nodes.
         of: usize,
     },
+    /// A node of an attempt is not seen: its part is given up once the node has surely ended itself.
+    Unseen {
+        /// The attempt.
+        attempt: AttemptUid,
+        /// The node's machine.
+        machine: MachineUid,
+        /// When that is.
+        until: Timestamp,
+    },
     /// An attempt was told to stop and has parts that did not say so.
     Stopping {
         /// The attempt.
@@ -153,15 +187,60 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// All causes, in one word each.
+    pub const CAUSES: [&'static str; 12] = [
+        "nodes",
+        "too_large",
+        "repair_paused",
+        "repair_stopped",
+        "size_unknown",
+        "leaves_after_job",
+        "backs_off",
+        "gang_preparing",
+        "stopping",
+        "unseen",
+        "put_aside",
+        "panicked",
+    ];
+
+    /// Its cause.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Reason::NodesWanted { .. } => "nodes",
+            Reason::TooLarge { .. } => "too_large",
+            Reason::RepairPaused { .. } => "repair_paused",
+            Reason::RepairStopped { .. } => "repair_stopped",
+            Reason::SizeUnknown { .. } => "size_unknown",
+            Reason::LeavesAfterJob { .. } => "leaves_after_job",
+            Reason::BacksOff { .. } => "backs_off",
+            Reason::GangPreparing { .. } => "gang_preparing",
+            Reason::Stopping { .. } => "stopping",
+            Reason::Unseen { .. } => "unseen",
+            Reason::PutAside { .. } => "put_aside",
+            Reason::Panicked { .. } => "panicked",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::NodesWanted { job, needed, free, target, behind } => write!(
+            Reason::NodesWanted { job, needed, free, target } => write!(
                 f,
-                "job {job} needs {needed} nodes; {free} are free of the {target} that its cluster is to have; {behind} jobs wait behind it"
+                "job {job} needs {needed} nodes; {free} are free of the {target} that its cluster is to have; all behind it wait"
             ),
+            Reason::TooLarge { job, needed, most } => {
+                write!(f, "job {job} needs {needed} nodes, and its cluster can never have more than {most}")
+            }
             Reason::RepairPaused { cluster, until } => {
                 write!(f, "cluster {cluster} loses machines again and again; the next one is asked for at {until}")
+            }
+            Reason::RepairStopped { cluster, count } => {
+                write!(
+                    f,
+                    "{count} nodes of cluster {cluster} in a row could not be used; no other is made until its scale is changed"
+                )
             }
             Reason::SizeUnknown { cluster, size } => {
                 write!(f, "cluster {cluster} is of size {size}, which the driver does not offer")
@@ -170,6 +249,9 @@ impl fmt::Display for Reason {
             Reason::LeavesAfterJob { machine } => write!(f, "machine {machine} leaves once its job ends"),
             Reason::GangPreparing { attempt, ready, of } => {
                 write!(f, "attempt {attempt} starts once all nodes are ready: {ready} of {of} are")
+            }
+            Reason::Unseen { attempt, machine, until } => {
+                write!(f, "attempt {attempt} has a part on machine {machine}, which is not seen: it is given up at {until}")
             }
             Reason::Stopping { attempt } => write!(f, "attempt {attempt} was told to stop"),
             Reason::PutAside { about } => {

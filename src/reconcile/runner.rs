@@ -14,9 +14,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::{Clock, Timestamp};
-use crate::domain::machine::Observed;
 use crate::domain::snapshot::Change;
-use crate::driver::SharedDriver;
+use crate::driver::{Listing, SharedDriver};
 use crate::error::{Error, ErrorCode};
 use crate::id::MachineUid;
 use crate::reconcile::cluster::act;
@@ -29,6 +28,7 @@ use crate::reconcile::plan::{Effect, Plan, Reason};
 use crate::reconcile::runtime::Runtime;
 use crate::reconcile::world::World;
 use crate::store::{Applied, Rows};
+use crate::telemetry;
 use crate::wake::{Topic, Wake};
 
 /// What a reconciler is made of.
@@ -86,7 +86,7 @@ struct Wakes {
 /// Something that a call of the driver brought.
 enum Event {
     Called { uid: MachineUid, answer: Answer },
-    Listed { began: u64, machines: Option<Vec<Observed>> },
+    Listed { began: u64, machines: Option<Listing> },
 }
 
 /// What follows a pass.
@@ -125,8 +125,13 @@ impl Reconciler {
         };
         let mut hints = self.parts.driver.changes();
         let mut leader: Option<Leader> = None;
+        let mut told = false;
         while !shutdown.is_cancelled() {
             self.keep_lease(&mut leader).await;
+            if told != leader.is_some() {
+                told = leader.is_some();
+                tell_leader(told);
+            }
             let Some(leading) = &mut leader else {
                 select(Box::pin(shutdown.cancelled()), self.parts.runtime.sleep(self.parts.limits.lease_poll)).await;
                 continue;
@@ -135,11 +140,13 @@ impl Reconciler {
             wakes.changes.borrow_and_update();
             wakes.submissions.borrow_and_update();
             let began = self.parts.runtime.monotonic();
-            match AssertUnwindSafe(self.pass(leading)).catch_unwind().await {
+            let next = AssertUnwindSafe(self.pass(leading)).catch_unwind().await;
+            let took = self.parts.runtime.monotonic().saturating_sub(began);
+            telemetry::passed(result(&next), took, self.parts.clock.now());
+            match next {
                 Ok(Next::Again) => {}
                 Ok(Next::Wait(until)) => {
-                    let ended = self.parts.runtime.monotonic();
-                    leading.rests_until = ended + (ended.saturating_sub(began) * REST).min(self.parts.limits.rest);
+                    leading.rests_until = began + took + (took * REST).min(self.parts.limits.rest);
                     self.wait(leading, until, &mut wakes, &mut hints, &shutdown).await;
                 }
                 Ok(Next::Away) => {
@@ -281,6 +288,7 @@ impl Reconciler {
             for reason in &plan.reasons {
                 tracing::debug!("{reason}");
             }
+            tell_waiting(&plan.reasons);
             leader.reasons.clone_from(&plan.reasons);
         }
         leader.takes_jobs = plan.takes_jobs;
@@ -463,6 +471,28 @@ impl Reconciler {
             Either::Left((result, _)) => Some(result),
             Either::Right(_) => None,
         }
+    }
+}
+
+/// What came of a pass, in one word.
+fn result<P>(next: &Result<Next, P>) -> &'static str {
+    match next {
+        Ok(Next::Again | Next::Wait(_)) => "done",
+        Ok(Next::Away) => "database_away",
+        Ok(Next::Lost) => "lease_lost",
+        Err(_) => "panicked",
+    }
+}
+
+fn tell_leader(leads: bool) {
+    telemetry::leads(leads);
+    // Whoever leads knows what waits.
+    tell_waiting(&[]);
+}
+
+fn tell_waiting(reasons: &[Reason]) {
+    for cause in Reason::CAUSES {
+        telemetry::waiting(cause, reasons.iter().filter(|reason| reason.cause() == cause).count());
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::Timestamp;
 use crate::domain::attempt::Attempt;
 use crate::domain::machine::Machine;
-use crate::domain::snapshot::{ClusterRow, JobRow, Snapshot};
+use crate::domain::snapshot::{ClusterRow, FileServerRow, JobRow, Snapshot};
 use crate::id::{AttemptUid, MachineUid, ResourceUid};
 use crate::reconcile::limits::{Catalog, Limits};
 use crate::reconcile::memory::{Memory, Sight};
@@ -23,6 +23,7 @@ pub struct World<'a> {
     /// Sizes and names.
     pub(super) catalog: &'a Catalog,
     pub(super) clusters: BTreeMap<ResourceUid, &'a ClusterRow>,
+    pub(super) file_servers: BTreeMap<ResourceUid, &'a FileServerRow>,
     pub(super) jobs: BTreeMap<ResourceUid, &'a JobRow>,
     pub(super) machines: BTreeMap<MachineUid, &'a Machine>,
     pub(super) attempts: BTreeMap<AttemptUid, &'a Attempt>,
@@ -65,6 +66,7 @@ impl<'a> World<'a> {
             limits,
             catalog,
             clusters: snapshot.clusters.iter().map(|row| (row.uid, row)).collect(),
+            file_servers: snapshot.file_servers.iter().map(|row| (row.uid, row)).collect(),
             jobs: snapshot.jobs.iter().map(|row| (row.uid, row)).collect(),
             machines: snapshot.machines.iter().map(|row| (row.uid, row)).collect(),
             attempts: snapshot.attempts.iter().map(|row| (row.uid, row)).collect(),
@@ -74,7 +76,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A cluster's machines that are not gone, by ordinal.
+    /// The machines of a cluster or file server that are not gone, by ordinal.
     pub(super) fn nodes(&self, cluster: ResourceUid) -> &[&'a Machine] {
         self.nodes.get(&cluster).map_or(&[], Vec::as_slice)
     }
@@ -100,8 +102,31 @@ impl<'a> World<'a> {
         match self.memory.sight(row) {
             Sight::Absent => Some("the driver no longer has the machine"),
             Sight::Remains => Some("the driver sees the machine off"),
-            Sight::Present(_) | Sight::Unknown => None,
+            Sight::Unknown => self.is_fenced(row).then_some("no server heard the node for so long that it has ended itself"),
+            Sight::Present(_) => None,
         }
+    }
+
+    /// Whether a node has surely ended itself, as nobody heard it.
+    fn is_fenced(&self, machine: &Machine) -> bool {
+        machine.heard_at.zip(self.limits.fenced_after).is_some_and(|(heard_at, after)| self.has_lasted(heard_at, after))
+    }
+
+    /// When a node that is not seen will surely have ended itself, where it does that.
+    pub(super) fn fenced_at(&self, machine: MachineUid) -> Option<Timestamp> {
+        let row = self.machines.get(&machine)?;
+        let (heard_at, after) = row.heard_at.zip(self.limits.fenced_after)?;
+        (self.memory.sight(row) == Sight::Unknown).then(|| heard_at.max(self.memory.since()) + after)
+    }
+
+    /// When a machine is taken away, or was.
+    pub(super) fn evicted_at(&self, machine: &Machine) -> Option<Timestamp> {
+        machine.evict_at.or_else(|| self.memory.evicted_at(machine.uid))
+    }
+
+    /// Whether a machine is taken away, or was.
+    pub(super) fn is_evicted(&self, machine: MachineUid) -> bool {
+        self.machines.get(&machine).is_some_and(|machine| self.evicted_at(machine).is_some())
     }
 
     /// Whether a resource is put aside.

@@ -5,9 +5,8 @@ use super::create::{Begun, Making, Wanted};
 use super::expect::{expected, moved};
 use super::file_server::{full, name_alike};
 use super::missing::deleting;
-use super::operation::asked_by;
 use super::workspace::came_and_went;
-use super::{NewCluster, Put, Service};
+use super::{Checked, NewCluster, Put, Service};
 use crate::auth::Caller;
 use crate::clock::Timestamp;
 use crate::domain::cluster::{Allocation, Cluster, ClusterSpec, ClusterStatus, NodeCounts, Scale};
@@ -56,6 +55,7 @@ impl Service {
             allocation_changed_at: at,
             errors: Vec::new(),
             auto: spec.scale.first_auto(),
+            repairs: None,
             subnet,
             output_uuid: uuid::Uuid::new_v4(),
             nodes: NodeCounts::default(),
@@ -90,21 +90,33 @@ impl Service {
         found: Envelope<Cluster>,
         spec: &ClusterSpec,
     ) -> Result<Put<Cluster>, Error> {
-        if found.provisioning == crate::domain::resource::Provisioning::Deleting {
-            return Err(deleting(id));
-        }
-        let same = ClusterSpec { scale: found.spec.scale, ..named_alike(spec, &found.spec) } == found.spec;
-        if !same {
-            return Err(Error::new(
-                ErrorCode::Conflict,
-                format!(
-                    "The cluster '{}' exists with other properties, and only its scaleSettings can be changed. Delete it first, or use \
-                     another name.",
-                    id.name()
-                ),
-            ));
-        }
+        check_existing(id, &found, spec)?;
         Ok(Put::Existing(self.patch_cluster(caller, id, spec.scale).await?))
+    }
+
+    /// Says what a PUT of this cluster would do, and does nothing. How many there may be is looked at when one is made.
+    ///
+    /// # Errors
+    /// As of [`put_cluster`](Service::put_cluster), but for the quota.
+    pub async fn check_cluster(&self, id: &ResourceId, new: NewCluster) -> Result<Checked, Error> {
+        if let Some(found) = resource::find::<Cluster>(self.pool(), &id.key()).await? {
+            check_existing(id, &found, &new.spec)?;
+            return Ok(if found.spec.scale == new.spec.scale { Checked::Unchanged } else { Checked::Update });
+        }
+        self.admit_size(&new.spec.vm_size, "Cluster", is_for_clusters)?;
+        let mut spec = new.spec;
+        let mounts = spec.node_setup.as_mut().and_then(|setup| setup.mount_volumes.as_mut());
+        self.admit_servers(id, mounts, "properties.nodeSetup.mountVolumes").await?;
+        self.check_parent(id).await
+    }
+
+    /// Whether what is to hold a resource that does not exist is there.
+    pub(super) async fn check_parent(&self, id: &ResourceId) -> Result<Checked, Error> {
+        let parent = id.parent().unwrap_or_else(|| id.clone());
+        match self.find_obstacle(&parent).await? {
+            Some(obstacle) => Err(obstacle),
+            None => Ok(Checked::Create),
+        }
     }
 
     /// Checks that there are machines of a size; `is_for` says which sizes may be asked for, `noun` who asks.
@@ -148,9 +160,7 @@ impl Service {
             activity: carried_out(caller, at, 200, None),
             expected: expected(caller),
         };
-        let patched =
-            resource::change::<Cluster>(self.pool(), &id.key(), &change, caller.principal, at, &asked_by(caller)).await?;
-        match patched {
+        match self.change::<Cluster>(caller, id, &change, at).await? {
             Patched::Done(cluster) => {
                 is_recorded(caller);
                 self.inner.wake.changed(Topic::Reconcile);
@@ -164,6 +174,24 @@ impl Service {
             },
         }
     }
+}
+
+/// Checks that a cluster that exists is as a request describes it, but for its scale.
+fn check_existing(id: &ResourceId, found: &Envelope<Cluster>, spec: &ClusterSpec) -> Result<(), Error> {
+    if found.provisioning == crate::domain::resource::Provisioning::Deleting {
+        return Err(deleting(id));
+    }
+    if (ClusterSpec { scale: found.spec.scale, ..named_alike(spec, &found.spec) }) == found.spec {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::Conflict,
+        format!(
+            "The cluster '{}' exists with other properties, and only its scaleSettings can be changed. Delete it first, or use \
+             another name.",
+            id.name()
+        ),
+    ))
 }
 
 /// Whether clusters may have machines of a size: those with premium storage are for file servers.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::create::{Begun, Making, Wanted};
 use super::missing::{absent, deleting};
-use super::{NewFileServer, Put, Service};
+use super::{Checked, NewFileServer, Put, Service};
 use crate::auth::Caller;
 use crate::domain::file_server::{FileServer, FileServerSpec, FileServerStatus};
 use crate::domain::mount::MountVolumes;
@@ -44,6 +44,18 @@ impl Service {
             Making::Full(count) => Err(full(ErrorCode::FileServerQuotaReached, "fileservers", most, count)),
             Making::Refused => existing(id, self.existing::<FileServer>(id).await?, &new.spec),
         }
+    }
+
+    /// Says what a PUT of this file server would do, and does nothing. How many there may be is looked at when one is made.
+    ///
+    /// # Errors
+    /// As of [`put_file_server`](Service::put_file_server), but for the quota.
+    pub async fn check_file_server(&self, id: &ResourceId, new: NewFileServer) -> Result<Checked, Error> {
+        if let Some(found) = resource::find::<FileServer>(self.pool(), &id.key()).await? {
+            return existing(id, found, &new.spec).map(|_| Checked::Unchanged);
+        }
+        self.admit_size(&new.spec.vm_size, "FileServer", |_| true)?;
+        self.check_parent(id).await
     }
 
     /// Checks the file servers that `mounts` of `id` names and gives them the names that they were made with. `member` is where the

@@ -1,5 +1,6 @@
 //! What older versions of the contract see: clusters, jobs and file servers right below their group.
 
+use super::read::{cut, limits};
 use super::{Page, PageRequest, Service};
 use crate::domain::resource::{Envelope, Resource};
 use crate::error::Error;
@@ -34,14 +35,10 @@ impl Service {
             }
             None => format!("/subscriptions/{subscription}/resourcegroups"),
         };
-        let limit = page.limit.clamp(1, 1000);
+        let (limit, asked) = limits(page.limit);
         let after = page.after.as_deref().unwrap_or_default();
-        let mut rows = resource::list_flat::<K>(self.pool(), &scope, after, i64::from(limit) + 1).await?;
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = if more { rows.last().map(|(place, _)| place.clone()) } else { None };
-        Ok(Page { items: rows.into_iter().map(|(_, item)| item).collect(), next })
+        let (items, next) = cut(resource::list_flat::<K>(self.pool(), &scope, after, asked).await?, limit);
+        Ok(Page { items, next })
     }
 
     /// Jobs of a region that wait or run.

@@ -102,8 +102,7 @@ impl Service {
             activity: carried_out(caller, at, 200, None),
             expected: expected(caller),
         };
-        let patched = resource::change::<Group>(self.pool(), &id.key(), &change, caller.principal, at, &asked_by(caller)).await?;
-        match patched {
+        match self.change::<Group>(caller, id, &change, at).await? {
             Patched::Done(group) => {
                 self.inner.changes.hint();
                 is_recorded(caller);

@@ -7,7 +7,7 @@ use super::missing::{absent, deleting};
 use super::operation::{asked_by, begin};
 use super::submit::Outcome;
 use super::workspace::came_and_went;
-use super::{NewJob, Put, Service};
+use super::{Checked, NewJob, Put, Service};
 use crate::auth::Caller;
 use crate::domain::cluster::{Cluster, Scale};
 use crate::domain::job::{Job, JobSpec, JobStatus, Phase};
@@ -82,16 +82,7 @@ impl Service {
 
     async fn put_existing_job(&self, id: &ResourceId, cluster: &ResourceId, mut spec: JobSpec) -> Result<Put<Job>, Error> {
         let Some(found) = resource::find::<Job>(self.pool(), &id.key()).await? else {
-            let parent = id.parent().unwrap_or_else(|| id.clone());
-            let obstacle = match self.find_obstacle(&parent).await? {
-                Some(error) => Some(error),
-                None => match resource::known(self.pool(), &[cluster.key()]).await?.first() {
-                    None => Some(absent(cluster)),
-                    Some(known) if known.provisioning == Provisioning::Deleting => Some(deleting(cluster)),
-                    Some(_) => self.find_unfit(id, cluster, &spec).await?,
-                },
-            };
-            return Err(obstacle.unwrap_or_else(|| came_and_went(id)));
+            return Err(self.find_job_obstacle(id, cluster, &spec).await?.unwrap_or_else(|| came_and_went(id)));
         };
         if found.provisioning == Provisioning::Deleting {
             return Err(deleting(id));
@@ -114,6 +105,36 @@ impl Service {
             ));
         }
         Ok(Put::Existing(found))
+    }
+
+    /// Says what a PUT of this job would do, and does nothing.
+    ///
+    /// # Errors
+    /// As of [`put_job`](Service::put_job).
+    pub async fn check_job(&self, id: &ResourceId, new: NewJob) -> Result<Checked, Error> {
+        let cluster = cluster_of(id, &new.spec)?;
+        let mut spec = JobSpec { cluster: cluster.path(), ..new.spec };
+        if resource::find::<Job>(self.pool(), &id.key()).await?.is_some() {
+            return self.put_existing_job(id, &cluster, spec).await.map(|_| Checked::Unchanged);
+        }
+        self.admit_servers(id, spec.mount_volumes.as_mut(), "properties.mountVolumes").await?;
+        match self.find_job_obstacle(id, &cluster, &spec).await? {
+            Some(obstacle) => Err(obstacle),
+            None => Ok(Checked::Create),
+        }
+    }
+
+    /// Why a job that does not exist cannot be made: what holds it or its cluster is absent or goes, or the cluster cannot run it.
+    async fn find_job_obstacle(&self, id: &ResourceId, cluster: &ResourceId, spec: &JobSpec) -> Result<Option<Error>, Error> {
+        let parent = id.parent().unwrap_or_else(|| id.clone());
+        if let Some(error) = self.find_obstacle(&parent).await? {
+            return Ok(Some(error));
+        }
+        match resource::known(self.pool(), &[cluster.key()]).await?.first() {
+            None => Ok(Some(absent(cluster))),
+            Some(known) if known.provisioning == Provisioning::Deleting => Ok(Some(deleting(cluster))),
+            Some(_) => self.find_unfit(id, cluster, spec).await,
+        }
     }
 
     /// Why a job cannot run on a cluster that is there.

@@ -7,6 +7,8 @@ mod activity;
 mod agent;
 mod authors;
 mod background;
+mod census;
+mod change;
 mod changes;
 mod cluster;
 mod create;
@@ -16,16 +18,20 @@ mod file_server;
 mod flat;
 mod follow;
 mod group;
+mod input;
 mod job;
 mod lock;
 mod missing;
+mod node;
 mod operation;
 mod output;
 mod read;
 mod role;
+mod search;
 mod submit;
 mod subscription;
 mod tag;
+mod vault;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -41,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::cluster::ClusterSpec;
+use crate::domain::container::PullLimits;
 use crate::domain::file_server::FileServerSpec;
 use crate::domain::job::JobSpec;
 use crate::domain::machine::Size;
@@ -49,7 +56,7 @@ use crate::domain::output::{OutputEntry, OutputFile, OutputPlace};
 use crate::domain::quota::CoreQuotas;
 use crate::domain::resource::{Envelope, Resource};
 use crate::domain::storage::Storages;
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::id::{MachineUid, ResourceId, SubscriptionId, TenantId};
 use crate::secret::Sealer;
 pub use crate::secret::SecretText;
@@ -60,6 +67,7 @@ pub use changes::{WaitingPlace, Watch, Woken};
 pub use follow::{Followed, Follower};
 pub(crate) use role::is_assignable;
 pub use tag::{TagCount, TagUsed};
+pub use vault::{NoVaults, VaultError, Vaults};
 
 /// The use cases, shared by all requests.
 #[derive(Clone)]
@@ -93,6 +101,8 @@ pub struct Parts {
     pub storages: Storages,
     /// Longest time that mounting may take.
     pub mount_deadline: Duration,
+    /// Key vaults that requests may name.
+    pub vaults: Arc<dyn Vaults>,
     /// What may be asked for.
     pub limits: Limits,
 }
@@ -108,6 +118,8 @@ pub struct Limits {
     pub cores: CoreQuotas,
     /// Time between the polite signal and the last one when a job is stopped.
     pub stop_grace: Duration,
+    /// What the pull of an image may take of a node.
+    pub pull: PullLimits,
     /// How long the record of what was asked for is kept.
     pub record_for: Duration,
 }
@@ -125,6 +137,7 @@ struct Inner {
     shares: Vec<String>,
     storages: Storages,
     mount_deadline: Duration,
+    vaults: Arc<dyn Vaults>,
     limits: Limits,
     subscriptions: Cache<SubscriptionId, Arc<Subscription>>,
     groups: Cache<String, ()>,
@@ -155,6 +168,17 @@ pub enum Put<K: Resource> {
     Created(Envelope<K>, Box<Operation>),
     /// It was there; this is what is stored now.
     Existing(Envelope<K>),
+}
+
+/// What a PUT would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// It would make the resource.
+    Create,
+    /// The resource is as it says already.
+    Unchanged,
+    /// It would change what may be changed of the resource.
+    Update,
 }
 
 /// A cluster as a request describes it: the spec, and apart from it what must be sealed, by field name.
@@ -255,6 +279,17 @@ pub trait OutputStore: Send + Sync {
     /// The store or share cannot be read.
     async fn list(&self, place: &OutputPlace, directory: &str) -> Result<Vec<OutputEntry>, Error>;
 
+    /// Saves a file on the share that nodes mount, at `path` below its root; one that is there is replaced.
+    ///
+    /// # Errors
+    /// `Conflict` where there is no share, or something else is in the way; `ServiceUnavailable` where it cannot be written.
+    async fn save(&self, _path: &str, _data: Bytes) -> Result<(), Error> {
+        Err(Error::new(
+            ErrorCode::Conflict,
+            "This server has no share that nodes mount. Mount storage instead, or start it with --share.",
+        ))
+    }
+
     /// The link of the storage's own to a file, where it has such links.
     fn link(&self, place: &OutputPlace, path: &str, expires: Timestamp) -> Option<String>;
 
@@ -279,8 +314,21 @@ pub trait OutputStore: Send + Sync {
 impl Service {
     /// The use cases over these parts.
     pub fn new(parts: Parts) -> Service {
-        let Parts { store, clock, wake, sealer, signer, output, sizes, file_servers, shares, storages, mount_deadline, limits } =
-            parts;
+        let Parts {
+            store,
+            clock,
+            wake,
+            sealer,
+            signer,
+            output,
+            sizes,
+            file_servers,
+            shares,
+            storages,
+            mount_deadline,
+            vaults,
+            limits,
+        } = parts;
         let inner = Inner {
             server: uuid::Uuid::new_v4(),
             store,
@@ -293,6 +341,7 @@ impl Service {
             shares,
             storages,
             mount_deadline,
+            vaults,
             limits,
             subscriptions: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),
             groups: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),

@@ -10,6 +10,7 @@ use crate::domain::output::{OutputPlace, StoragePlace};
 use crate::domain::resource::{Envelope, NameValue};
 use crate::domain::sas::StorageService;
 use crate::domain::secret::SecretText;
+use crate::domain::vault;
 use crate::error::{Error, ErrorCode};
 use crate::id::ResourceId;
 use crate::store::resource;
@@ -69,23 +70,30 @@ impl Service {
             let places = mounts.into_iter().flat_map(MountVolumes::relative_paths);
             places.into_iter().find_map(|place| Some((place.to_owned(), below(path, place)?.to_owned())))
         };
-        let (level, owner, mounts) = match root {
-            Root::Job => (Level::Job, job.uid, job.spec.mount_volumes.clone()),
+        let (level, owner, owner_path, mounts) = match root {
+            Root::Job => (Level::Job, job.uid, job.path.clone(), job.spec.mount_volumes.clone()),
             Root::Cluster => {
                 let id = ResourceId::parse(&job.spec.cluster).map_err(Error::internal)?;
                 let cluster = resource::find::<Cluster>(self.pool(), &id.key()).await?;
                 // Another of that name mounts something else.
                 let cluster = cluster.filter(|cluster| cluster.created_at <= job.created_at);
                 match cluster {
-                    Some(cluster) => (Level::Cluster, cluster.uid, cluster.spec.node_setup.and_then(|setup| setup.mount_volumes)),
+                    Some(cluster) => {
+                        let mounts = cluster.spec.node_setup.and_then(|setup| setup.mount_volumes);
+                        (Level::Cluster, cluster.uid, cluster.path, mounts)
+                    }
                     // Its keys are gone with it: only what the server itself has of the output is there.
                     None => return Ok(None),
                 }
             }
         };
         let Some((place, rest)) = found(mounts.as_ref()) else { return Ok(None) };
-        let secrets = crate::store::secrets(self.pool(), owner).await?;
-        let planned = self.mounts(level, owner, mounts.as_ref(), &secrets).await?.unwrap_or_default();
+        let mut secrets = crate::store::secrets(self.pool(), owner).await?;
+        let members = vault::of_mounts("mountVolumes", mounts.as_ref());
+        if let Err(error) = self.fetch_vaulted((owner, &owner_path), members, &mut secrets).await? {
+            return Err(Error::unavailable(std::io::Error::other(error.message)));
+        }
+        let planned = self.mounts(level, owner, owner, mounts.as_ref(), &secrets).await?.unwrap_or_default();
         let source = planned.into_iter().find(|mount| mount.place == place).map(|mount| mount.source);
         let key = match (mounts.as_ref().and_then(|mounts| mounts.key_field(&place)), &source) {
             (Some(field), Some(_)) => self.open_secret(owner, &field, &secrets)?,

@@ -4,9 +4,11 @@ use super::{ListScope, Page, PageRequest, RemoteLogin, Service};
 use crate::domain::attempt::History;
 use crate::domain::cluster::Cluster;
 use crate::domain::job::Job;
+use crate::domain::machine::Node;
 use crate::domain::resource::{Envelope, Resource};
 use crate::error::Error;
 use crate::id::ResourceId;
+use crate::store::machine;
 use crate::store::resource::{self, Children};
 
 /// The port of a node's ssh server, where it is reached at the node's own address.
@@ -32,7 +34,7 @@ impl Service {
     /// # Errors
     /// As of [`get`](Self::get) for the parent.
     pub async fn list<K: Resource>(&self, scope: &ListScope, page: &PageRequest) -> Result<Page<Envelope<K>>, Error> {
-        let limit = page.limit.clamp(1, 1000);
+        let (limit, asked) = limits(page.limit);
         let after = page.after.as_deref().unwrap_or_default();
         let parent_key;
         let children = match scope {
@@ -42,18 +44,14 @@ impl Service {
                 Children::Below(&parent_key)
             }
         };
-        // One more than asked for tells whether another page follows.
-        let mut rows = resource::list::<K>(self.pool(), children, after, i64::from(limit) + 1).await?;
+        let rows = resource::list::<K>(self.pool(), children, after, asked).await?;
         if rows.is_empty()
             && let ListScope::Parent(parent) = scope
         {
             self.check_exists(parent).await?;
         }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = if more { rows.last().map(|(key, _)| key.clone()) } else { None };
-        Ok(Page { items: rows.into_iter().map(|(_, item)| item).collect(), next })
+        let (items, next) = cut(rows, limit);
+        Ok(Page { items, next })
     }
 
     /// Checks that a resource exists, of whatever kind its id says.
@@ -74,6 +72,15 @@ impl Service {
         Ok(logins(resource::cluster_logins(self.pool(), cluster.uid).await?))
     }
 
+    /// The nodes of a cluster, in their order.
+    ///
+    /// # Errors
+    /// As of [`get`](Self::get).
+    pub async fn nodes(&self, id: &ResourceId) -> Result<Vec<Node>, Error> {
+        let cluster = self.get::<Cluster>(id).await?;
+        Ok(machine::nodes(self.pool(), cluster.uid).await?)
+    }
+
     /// What became of a job's latest attempts, the latest first.
     ///
     /// # Errors
@@ -91,6 +98,20 @@ impl Service {
         let job = self.get::<Job>(id).await?;
         Ok(logins(resource::job_logins(self.pool(), job.uid).await?))
     }
+}
+
+/// How many items a page shows, and how many rows are asked for: one more tells whether another page follows.
+pub(super) fn limits(wanted: u32) -> (usize, i64) {
+    let limit = wanted.clamp(1, 1000);
+    (usize::try_from(limit).unwrap_or(usize::MAX), i64::from(limit) + 1)
+}
+
+/// The items of a page, and the place of its last where more follow.
+pub(super) fn cut<P, T>(mut rows: Vec<(P, T)>, limit: usize) -> (Vec<T>, Option<P>) {
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let (mut places, items): (Vec<P>, Vec<T>) = rows.into_iter().unzip();
+    (items, if more { places.pop() } else { None })
 }
 
 fn logins(nodes: Vec<resource::Login>) -> Vec<RemoteLogin> {

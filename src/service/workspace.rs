@@ -6,7 +6,6 @@ use super::activity::{carried_out, is_recorded};
 use super::create::{Begun, Wanted};
 use super::expect::{expected, moved};
 use super::missing::deleting;
-use super::operation::asked_by;
 use super::{Put, Service};
 use crate::auth::Caller;
 use crate::domain::experiment::{Experiment, ExperimentSpec};
@@ -70,9 +69,7 @@ impl Service {
         let at = self.now();
         let activity = carried_out(caller, at, 200, None);
         let change = Change { tags: Document::maybe(tags.as_ref())?, activity, expected: expected(caller), ..Change::default() };
-        let patched =
-            resource::change::<Workspace>(self.pool(), &id.key(), &change, caller.principal, at, &asked_by(caller)).await?;
-        match patched {
+        match self.change::<Workspace>(caller, id, &change, at).await? {
             Patched::Done(workspace) => {
                 self.inner.changes.hint();
                 is_recorded(caller);

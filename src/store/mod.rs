@@ -4,6 +4,7 @@
 
 pub(crate) mod activity;
 mod apply;
+pub(crate) mod census;
 mod document;
 pub mod embedded;
 mod error;
@@ -45,7 +46,7 @@ pub(crate) use secret::{SecretRow, list as secrets};
 pub struct Settings {
     /// `postgres://user:password@host:port/database`, or with `?host=/folder` a unix socket. Secret.
     pub url: String,
-    /// Most connections of this process. Range: at least 1.
+    /// Most connections of this process, but for the [`RECONCILER_CONNECTIONS`] of its reconciler. Range: at least 1.
     pub connections: u32,
     /// How long a start waits for the database.
     pub wait: Duration,
@@ -60,6 +61,10 @@ impl std::fmt::Debug for Settings {
 /// Most connections of one server where nothing else is set: enough for a few dozen requests in flight on a small machine, far below
 /// the 100 that a stock Postgres takes.
 pub const DEFAULT_CONNECTIONS: u32 = 20;
+
+/// Connections that the reconciler has to itself, so that requests that hold all others keep it neither from its lease nor from its
+/// passes. It does one thing at a time; the second is for what it does after it gave up waiting for the first.
+pub const RECONCILER_CONNECTIONS: u32 = 2;
 
 /// Longest time that a request waits for a free or new connection.
 const ACQUIRE: Duration = Duration::from_secs(3);
@@ -83,6 +88,7 @@ const MIGRATIONS: &str = "batchyard._sqlx_migrations";
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    reconciler: PgPool,
     options: PgConnectOptions,
     /// Counts the commits of this process that took roles or locks away together with the resources that they hung on.
     revoked: watch::Sender<u64>,
@@ -109,16 +115,12 @@ impl Store {
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
         ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.connections.max(1))
-            .acquire_timeout(ACQUIRE)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move { Ok(meta.idle_for < TRUSTED || connection.ping().await.is_ok()) })
-            })
-            .connect_lazy_with(limited);
-        let store = Store { pool, options, revoked: watch::Sender::new(0) };
+        let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE).max_lifetime(None).test_before_acquire(false).before_acquire(
+            |connection, meta| Box::pin(async move { Ok(meta.idle_for < TRUSTED || connection.ping().await.is_ok()) }),
+        );
+        let reconciler = pool.clone().max_connections(RECONCILER_CONNECTIONS).connect_lazy_with(limited.clone());
+        let pool = pool.max_connections(settings.connections.max(1)).connect_lazy_with(limited);
+        let store = Store { pool, reconciler, options, revoked: watch::Sender::new(0) };
         store.wait(settings.wait).await?;
         Ok(store)
     }
@@ -192,6 +194,7 @@ impl Store {
 
     /// Closes all connections once their queries have ended.
     pub async fn close(&self) {
+        self.reconciler.close().await;
         self.pool.close().await;
     }
 
@@ -200,7 +203,7 @@ impl Store {
         self.revoked.subscribe()
     }
 
-    /// The connections, for the files of this folder: one a table.
+    /// The connections of requests, for the files of this folder: one a table.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
@@ -223,19 +226,19 @@ impl Store {
 #[async_trait::async_trait]
 impl Rows for SealedRows {
     async fn take_lease(&self, name: &str, holder: uuid::Uuid, ttl: Duration) -> Result<Option<Lease>, Error> {
-        Ok(lease::take(&self.store.pool, name, holder, ttl).await?)
+        Ok(lease::take(&self.store.reconciler, name, holder, ttl).await?)
     }
 
     async fn release_lease(&self, lease: &Lease) -> Result<(), Error> {
-        Ok(lease::release(&self.store.pool, lease).await?)
+        Ok(lease::release(&self.store.reconciler, lease).await?)
     }
 
     async fn snapshot(&self, queue: u32) -> Result<Snapshot, Error> {
-        Ok(snapshot::read(&self.store.pool, &self.sealer, queue).await?)
+        Ok(snapshot::read(&self.store.reconciler, &self.sealer, queue).await?)
     }
 
     async fn apply(&self, lease: &Lease, changes: &[Change]) -> Result<Applied, Error> {
-        Ok(apply::apply(&self.store.pool, &self.sealer, &self.store.revoked, lease, changes).await?)
+        Ok(apply::apply(&self.store.reconciler, &self.sealer, &self.store.revoked, lease, changes).await?)
     }
 }
 

@@ -9,26 +9,31 @@ use super::{StoreError, machine};
 use crate::domain::attempt::{Assignment, AssignmentState, Attempt, AttemptState, Stop};
 use crate::domain::job::{Framework, JobStatus, Phase};
 use crate::domain::machine::{Bootstrap, Machine, MachineState};
-use crate::domain::snapshot::{ClusterRow, DeletingRow, JobRow, Snapshot, UnreadableMachine};
+use crate::domain::resource::Provisioning;
+use crate::domain::snapshot::{ClusterRow, DeletingRow, FileServerRow, JobRow, Snapshot, UnreadableMachine};
 use crate::id::{AttemptUid, Kind, MachineUid, ResourceUid};
 use crate::secret::Sealer;
 
 /// Most containers and jobs being deleted that one snapshot lists. What does not fit comes once these are gone.
 const MAX_DELETING: i64 = 5000;
 
-/// Queued jobs that are read of each cluster beyond one for each node that may take one: the first tells what the others wait for, and
-/// some may be put aside.
+/// Queued jobs that are read of each cluster beyond one for each node that may take one: some may be put aside. Where no node may, the
+/// first is read alone, which tells what the others wait for.
 const BEYOND: i64 = 32;
+
+/// Queued jobs that need more nodes than their cluster may have, and that are read to be told of.
+const TOLD: i64 = 8;
 
 pub(super) async fn read(pool: &PgPool, sealer: &Sealer, queue: u32) -> Result<Snapshot, StoreError> {
     let mut tx = pool.begin_with("begin isolation level repeatable read, read only").await?;
     let clusters = clusters(&mut tx).await?;
+    let (file_servers, unreadable_servers) = file_servers(&mut tx).await?;
     let (machines, unreadable) = machines(&mut tx, sealer).await?;
     let attempts = attempts(&mut tx).await?;
     let jobs = jobs(&mut tx, queue).await?;
     let deleting = deleting(&mut tx).await?;
     tx.commit().await?;
-    Ok(Snapshot { clusters, machines, attempts, jobs, deleting, unreadable })
+    Ok(Snapshot { clusters, file_servers, machines, attempts, jobs, deleting, unreadable_servers, unreadable })
 }
 
 /// What could be read; the rest is logged.
@@ -74,11 +79,44 @@ async fn clusters(connection: &mut PgConnection) -> Result<Vec<ClusterRow>, Stor
     Ok(read.collect())
 }
 
+async fn file_servers(connection: &mut PgConnection) -> Result<(Vec<FileServerRow>, Vec<ResourceUid>), StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select uid, path, spec as "spec: Document", status as "status: Document", provisioning, created_at, revision,
+            (select max(ordinal) from machine where cluster_uid = resource.uid) as last_ordinal
+        from resource
+        where kind = 'file_server'
+        order by uid
+        "#
+    )
+    .fetch_all(connection)
+    .await?;
+    let (mut servers, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        let read = || {
+            Ok(FileServerRow {
+                uid: ResourceUid(row.uid),
+                spec: row.spec.read("file server's spec")?,
+                status: row.status.read("file server's status")?,
+                provisioning: word("provisioning", &row.provisioning, Provisioning::find)?,
+                created_at: row.created_at,
+                last_ordinal: row.last_ordinal.unwrap_or(0),
+                revision: row.revision,
+            })
+        };
+        match readable("file server", &row.path, read()) {
+            Some(server) => servers.push(server),
+            None => unreadable.push(ResourceUid(row.uid)),
+        }
+    }
+    Ok((servers, unreadable))
+}
+
 async fn machines(connection: &mut PgConnection, sealer: &Sealer) -> Result<(Vec<Machine>, Vec<UnreadableMachine>), StoreError> {
     let rows = sqlx::query!(
         r#"
         select uid, name, node_id, cluster_uid, ordinal, size as "size: Document", state, state_changed_at, created_at,
-            attempt_uid, deallocation, address,
+            attempt_uid, deallocation, address, login_address, evict_at,
             case when state = 'asked' and key_hash is null then join_token_sealed end as join_token_sealed,
             key_hash is not null as "joined!", quarantined, seen_at, setup as "setup: Document", ensure_failures, retry_at,
             problem as "problem: Document", revision
@@ -109,7 +147,9 @@ async fn machines(connection: &mut PgConnection, sealer: &Sealer) -> Result<(Vec
                 created_at: row.created_at,
                 attempt: row.attempt_uid.map(AttemptUid),
                 deallocation: row.deallocation.as_deref().map(machine::read_deallocation).transpose()?,
+                evict_at: row.evict_at,
                 address: row.address.clone(),
+                login_address: row.login_address.clone(),
                 bootstrap: bootstrap()?,
                 joined: row.joined,
                 quarantined: row.quarantined,
@@ -204,20 +244,45 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
             select uid from resource where phase = 'terminating'
             union
             select queued.uid
-            from resource cluster
+            from (
+                select uid, kind, provisioning, (spec #> '{scale,auto,maximum}')::int as most
+                from resource
+                where kind = 'cluster'
+            ) cluster
             cross join lateral (
                 select uid
                 from resource
                 where cluster_uid = cluster.uid and phase = 'queued'
+                    -- Those that can never have their nodes take no place from others either.
+                    and (cluster.most is null or cluster.most = 0 or node_count <= cluster.most)
                     -- Those that wait for their time take no place from others; the next tick sees when it has come.
                     and coalesce((status #>> '{retried,not_before}')::timestamptz, '-infinity') <= clock_timestamp() + interval '10 s'
                 order by rank desc, created_at, uid
                 limit case
-                    when cluster.provisioning = 'deleting' or cluster.spec #> '{scale,auto}' is not null then $1
-                    else least($1, $2 + (select count(*) from machine where cluster_uid = cluster.uid and state = 'ready'))
+                    when cluster.provisioning = 'deleting' or cluster.most is not null then $1
+                    else (
+                        -- A node whose part has ended may be free once this pass has ended the attempt.
+                        select case count(*) when 0 then 1 else least($1, $2 + count(*)) end
+                        from machine m
+                        where m.cluster_uid = cluster.uid and m.state = 'ready'
+                            and not exists (select from assignment s where s.machine_uid = m.uid and s.state <> 'ended')
+                    )
                 end
             ) queued
-            where cluster.kind = 'cluster'
+            union
+            select large.uid
+            from (
+                select uid, (spec #> '{scale,auto,maximum}')::int as most
+                from resource
+                where kind = 'cluster' and spec #> '{scale,auto}' is not null
+            ) cluster
+            cross join lateral (
+                select uid
+                from resource
+                where cluster_uid = cluster.uid and phase = 'queued' and node_count > 1 and node_count > cluster.most
+                order by node_count
+                limit $3
+            ) large
             union
             (
                 select uid
@@ -238,6 +303,7 @@ async fn jobs(connection: &mut PgConnection, queue: u32) -> Result<Vec<JobRow>, 
         "#,
         i64::from(queue),
         BEYOND,
+        TOLD,
     )
     .fetch_all(connection)
     .await?;
@@ -279,7 +345,7 @@ async fn deleting(connection: &mut PgConnection) -> Result<Vec<DeletingRow>, Sto
             case when d.kind = 'job' then 0 else (select count(*) from resource c where c.parent_uid = d.uid) end as "children!",
             d.kind = 'job' and exists (select from attempt a where a.job_uid = d.uid and a.state <> 'ended') as "active!"
         from resource d
-        where d.provisioning = 'deleting' and d.kind <> 'cluster'
+        where d.provisioning = 'deleting' and d.kind not in ('cluster', 'file_server')
         order by d.kind <> 'job', d.uid
         limit $1
         "#,

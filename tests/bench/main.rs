@@ -1,14 +1,18 @@
 //! The benchmark: the product beside bounds measured in the same run, on the same Postgres.
 //!
-//! In: `--json` for one object a line, `--runs N`, `--seconds S` and `--jobs N` to make it shorter, and names of stages to run them alone.
+//! In: `--json` for one object a line, `--runs N`, `--seconds S`, `--jobs N` and `--fleet-jobs N` to make it shorter, and names of stages to run
+//! them alone.
 //! Out: the median of several runs of each measurement. It is never a test: what it prints depends on the machine and its other work, so
 //! that only ratios of one run say something.
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
 
 mod bound;
+mod files;
+mod fleet;
 mod load;
 mod product;
+mod scale;
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +49,13 @@ struct Arguments {
     /// Most jobs of the stages that grow: 1,000 and this many.
     #[arg(long, default_value_t = 10_000)]
     jobs: u64,
-    /// Stages to run, all where none is named: read, submit, latency, noop, memory.
+    /// Nodes of the stage with simulated ones.
+    #[arg(long, default_value_t = 1_000)]
+    fleet_nodes: u32,
+    /// Jobs that are submitted to them.
+    #[arg(long, default_value_t = 100_000)]
+    fleet_jobs: u64,
+    /// Stages to run, all where none is named: read, submit, latency, nodes, autoscale, files, fleet, noop, memory.
     stages: Vec<String>,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
@@ -74,7 +84,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         let job = product.job(&site, "true");
         product.ask(&mut on, Method::PUT, &format!("{}/sample", site.jobs()), Some(&job)).await?;
         let job = product.ask(&mut on, Method::GET, &format!("{}/sample", site.jobs()), None).await?;
-        let bare = Bare::start(&product.bound_database().await?, &job)?;
+        let bare = Bare::start(&product.database("bound").await?, &job)?;
         if wants("submit") {
             submit(arguments, &report, &product, &bare, site).await?;
         }
@@ -85,6 +95,23 @@ async fn run(arguments: &Arguments) -> Result<()> {
     }
     if wants("latency") {
         latency(&report, &product, arguments.runs).await?;
+    }
+    if wants("nodes") {
+        scale::nodes(&report, &product, arguments.runs).await?;
+    }
+    if wants("autoscale") {
+        scale::autoscale(&report, &product, arguments.runs).await?;
+    }
+    if wants("files") {
+        files::measure(&report, &product, arguments.runs).await?;
+    }
+    if wants("fleet") {
+        let size = fleet::Size {
+            nodes: arguments.fleet_nodes,
+            jobs: arguments.fleet_jobs,
+            watched: Duration::from_secs(10 * arguments.seconds),
+        };
+        fleet::fleet(&report, &product.database("fleet").await?, folder.path(), size).await?;
     }
     let product = if wants("noop") { noop(arguments, &report, product).await? } else { product };
     if wants("memory") {
@@ -192,7 +219,8 @@ async fn noop(arguments: &Arguments, report: &Report, product: Product) -> Resul
     let site = product.furnish(NODES).await?;
     let job = product.job(&site, "/bin/true");
     let mut first = 0;
-    for count in [1_000, arguments.jobs] {
+    let counts = if arguments.jobs > 1_000 { vec![1_000, arguments.jobs] } else { vec![arguments.jobs] };
+    for count in counts {
         let runs = if count > 1_000 { 1 } else { arguments.runs };
         let mut rates = Vec::new();
         for _ in 0..runs {

@@ -30,6 +30,9 @@ pub struct Product {
     subscription: String,
 }
 
+/// Settings of the measured server: limits of requests that are far away.
+const THROTTLE: &str = "[throttle]\nreads = 1000000000\nwrites = 1000000000\ndeletes = 1000000000\n";
+
 impl Product {
     /// Starts it on a data folder, which may hold an earlier run's state, and answers once its API does.
     ///
@@ -39,8 +42,13 @@ impl Product {
         let env_file = folder.join("env");
         let _ = std::fs::remove_file(&env_file);
         let log = std::fs::File::create(folder.join("log"))?;
+        // One caller sends more than any would be allowed: its requests are counted as everyone's are, and not refused.
+        let config = folder.join("batchyard.toml");
+        std::fs::write(&config, THROTTLE)?;
         let child = Command::new(env!("CARGO_BIN_EXE_batchyard"))
-            .args(["up", "--port", "0", "--tls-port", "0", "--data"])
+            .args(["up", "--port", "0", "--tls-port", "0", "--config"])
+            .arg(&config)
+            .arg("--data")
             .arg(folder.join("data"))
             .arg("--share")
             .arg(folder.join("share"))
@@ -89,19 +97,19 @@ impl Product {
         Ok(())
     }
 
-    /// The URL of another database on its Postgres, made here: bounds are measured under the very same settings.
+    /// The URL of another database on its Postgres, made here under `name`: what is measured beside it is so under the very same settings.
     ///
     /// # Errors
     /// Its Postgres cannot be reached.
-    pub async fn bound_database(&self) -> Result<String> {
+    pub async fn database(&self, name: &str) -> Result<String> {
         use sqlx::Connection as _;
         let socket = self.folder.join("data/run/db").display().to_string();
         let host = percent_encoding::utf8_percent_encode(&socket, percent_encoding::NON_ALPHANUMERIC).to_string();
         let url = |database: &str| format!("postgres://postgres@localhost/{database}?host={host}");
         let mut admin = sqlx::PgConnection::connect(&url("postgres")).await?;
-        sqlx::raw_sql("create database bound").execute(&mut admin).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await?;
         admin.close().await?;
-        Ok(url("bound"))
+        Ok(url(name))
     }
 
     fn postgres_file(&self) -> PathBuf {
@@ -155,11 +163,7 @@ impl Product {
         self.ask(&mut on, Method::PUT, &site.group(), Some(&json!({ "location": "eastus" }))).await?;
         self.ask(&mut on, Method::PUT, &site.workspace(), Some(&json!({ "location": "eastus" }))).await?;
         self.ask(&mut on, Method::PUT, &site.experiment(), None).await?;
-        let cluster = json!({ "properties": {
-            "vmSize": "STANDARD_D1",
-            "scaleSettings": { "manual": { "targetNodeCount": nodes } },
-            "userAccountSettings": { "adminUserName": "bench", "adminUserPassword": "not a secret: nobody listens" } } });
-        self.ask(&mut on, Method::PUT, &site.cluster(), Some(&cluster)).await?;
+        self.ask(&mut on, Method::PUT, &site.cluster(), Some(&self.cluster(nodes))).await?;
         self.wait_for(&mut on, &site.cluster(), |c| c["properties"]["nodeStateCounts"]["idleNodeCount"] == nodes).await?;
         Ok(site)
     }
@@ -180,6 +184,19 @@ impl Product {
             ensure!(began.elapsed() < PATIENCE, "the group does not go");
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// The body of a cluster of `nodes` nodes.
+    pub fn cluster(&self, nodes: u32) -> Value {
+        json!({ "properties": {
+            "vmSize": "STANDARD_D1",
+            "scaleSettings": { "manual": { "targetNodeCount": nodes } },
+            "userAccountSettings": { "adminUserName": "bench", "adminUserPassword": "not a secret: nobody listens" } } })
+    }
+
+    /// The id of what is at a path below the subscription.
+    pub fn id(&self, path: &str) -> String {
+        format!("/subscriptions/{}/{path}", self.subscription)
     }
 
     /// The body of a job that runs `command`.
@@ -245,8 +262,14 @@ impl Site {
         format!("{}/providers/Microsoft.BatchAI/workspaces/w", self.group())
     }
 
-    fn cluster(self) -> String {
+    /// Its cluster.
+    pub fn cluster(self) -> String {
         format!("{}/clusters/c", self.workspace())
+    }
+
+    /// Its file server.
+    pub fn file_server(self) -> String {
+        format!("{}/fileServers/f", self.workspace())
     }
 
     fn experiment(self) -> String {

@@ -22,6 +22,8 @@ struct Disk {
     setup: Setup,
     setup_ends_ms: u64,
     parts: BTreeMap<AttemptUid, Part>,
+    /// Times that the machine started.
+    boots: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +71,7 @@ async fn live(world: Arc<World>, machine: FakeMachine) {
         setup: Setup::Pending,
         setup_ends_ms: now + world.shared.between(50, 1_500),
         parts: BTreeMap::new(),
+        boots: 1,
     }));
     let setup_fails = world.strikes(world.mix.setup_fails);
     let mut joined = None;
@@ -85,6 +88,11 @@ async fn live(world: Arc<World>, machine: FakeMachine) {
             session = new_id(&world);
             seq = 0;
             world.sometimes("an agent was restarted");
+        }
+        if world.strikes(2) {
+            reboot(&world, &machine, &mut disk.lock().unwrap());
+            session = new_id(&world);
+            seq = 0;
         }
         go_on(&world, &machine, &disk, setup_fails);
         if is_cut(&world, &machine) {
@@ -114,6 +122,24 @@ async fn live(world: Arc<World>, machine: FakeMachine) {
     }
 }
 
+/// The machine starts again: nothing runs any more, and it is set up anew.
+fn reboot(world: &World, machine: &FakeMachine, disk: &mut Disk) {
+    let now = world.shared.now_ms();
+    disk.boots += 1;
+    disk.setup = Setup::Pending;
+    disk.setup_ends_ms = now + world.shared.between(50, 1_500);
+    for (attempt, part) in disk.parts.iter_mut().filter(|(_, part)| part.end.is_none() && part.state > AssignmentState::Assigned)
+    {
+        kill(world, machine, *attempt, now);
+        part.state = AssignmentState::Ended;
+        part.end = Some(End::Lost { why: "the machine started again".into() });
+    }
+    let uid = machine.spec.uid;
+    world.state().blamed.insert(uid);
+    world.log(|| format!("{} starts again", machine.spec.node_id));
+    world.sometimes("a node was set up anew after a restart");
+}
+
 fn new_id(world: &World) -> Uuid {
     Uuid::from_u128(u128::from(world.shared.below(u64::MAX)) << 64 | u128::from(world.shared.below(u64::MAX)))
 }
@@ -138,13 +164,13 @@ async fn report(
         };
         (disk.setup.clone(), disk.parts.iter().map(seen).collect::<Vec<_>>())
     };
-    let boot = format!("boot-{}", machine.incarnation);
+    let boot = format!("boot-{}-{}", machine.incarnation, disk.lock().unwrap().boots);
     if world.strikes(world.mix.copy) {
         let (world, boot, setup, assignments) = (world.clone(), boot.clone(), setup.clone(), assignments.clone());
         let (key, late) = (machine.incarnation, world.shared.between(1, 20_000));
         world.clone().shared.spawn(WORLD, async move {
             world.shared.sleep_ms(late).await;
-            let report = Report { session, seq, boot_id: &boot, setup: &setup, assignments: &assignments };
+            let report = Report { session, seq, boot_id: &boot, setup: &setup, health: &[], assignments: &assignments };
             let at = world.now();
             let taken = world.model().sync(uid, key, &report, at);
             world.sometimes("a report came twice");
@@ -158,7 +184,7 @@ async fn report(
         return true;
     }
     let answer = {
-        let report = Report { session, seq, boot_id: &boot, setup: &setup, assignments: &assignments };
+        let report = Report { session, seq, boot_id: &boot, setup: &setup, health: &[], assignments: &assignments };
         let at = world.now();
         world.model().sync(uid, machine.incarnation, &report, at)
     };

@@ -63,7 +63,8 @@ fn search(from: u64, count: u64, canary: Option<Canary>) -> (BTreeMap<&'static s
 }
 
 /// Rare events that must happen in one of a hundred seeds, or the search proves little.
-const SOMETIMES: [&str; 20] = [
+const SOMETIMES: [&str; 25] = [
+    "a cluster grew with its queue",
     "a commit was fenced",
     "a commit was stale",
     "a commit's outcome was unknown",
@@ -72,9 +73,13 @@ const SOMETIMES: [&str; 20] = [
     "a job ran for too long",
     "a job ran out of retries",
     "a job was requeued by a resize",
+    "a job was requeued by an eviction",
     "a job was tried again by its own rules",
     "a machine was not made",
+    "a machine was taken away",
     "a node died while its part was to stop",
+    "a node that could not be used was replaced",
+    "a node was set up anew after a restart",
     "a node was unusable",
     "a part was lost with its node",
     "a report came twice",

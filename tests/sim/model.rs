@@ -161,7 +161,15 @@ impl Model {
         }
         for list in waiting.values_mut() {
             list.sort_by_key(|row| (std::cmp::Reverse(row.rank), row.created_at, row.uid));
-            jobs.extend(list.iter().take(queue).filter_map(|row| self.jobs.get(&row.uid)).map(|job| self.job_row(job)));
+            // Those that can never have their nodes take no place from others.
+            let most = |row: &JobRow| match row.cluster.and_then(|uid| self.clusters.get(&uid))?.spec.scale {
+                Scale::Auto { maximum, .. } => Some(maximum),
+                Scale::Manual { .. } => None,
+            };
+            let (fit, large): (Vec<&JobRow>, Vec<&JobRow>) =
+                list.iter().partition(|row| most(row).is_none_or(|most| row.node_count <= most));
+            jobs.extend(large.iter().take(8).filter_map(|row| self.jobs.get(&row.uid)).map(|job| self.job_row(job)));
+            jobs.extend(fit.iter().take(queue).filter_map(|row| self.jobs.get(&row.uid)).map(|job| self.job_row(job)));
         }
         let living = || self.machines.values().filter(|node| node.row.state != MachineState::Gone);
         let children = |uid: ResourceUid| {
@@ -202,6 +210,8 @@ impl Model {
             attempts: alive().map(|past| past.attempt.clone()).collect(),
             jobs,
             deleting: containers.chain(deleted_jobs).collect(),
+            file_servers: Vec::new(),
+            unreadable_servers: Vec::new(),
             unreadable: living()
                 .filter(|node| self.unreadable.contains(&node.row.uid))
                 .map(|node| UnreadableMachine { name: node.row.name.clone(), cluster: node.row.cluster })
@@ -330,11 +340,13 @@ impl Model {
                     state_changed_at: *at,
                     created_at: *at,
                     attempt: None,
+                    evict_at: None,
                     deallocation: None,
                     address: None,
                     bootstrap: None,
                     joined: false,
                     quarantined: false,
+                    login_address: None,
                     heard_at: None,
                     setup: Setup::Pending,
                     ensure_failures: 0,
@@ -348,8 +360,11 @@ impl Model {
                 let staying = self.machines.values().filter(|node| {
                     node.row.cluster == spec.cluster && !matches!(node.row.state, MachineState::Leaving | MachineState::Gone)
                 });
-                let target = self.clusters.get(&spec.cluster).map_or(0, |cluster| cluster.spec.scale.first_target() as usize);
-                must(staying.count() <= target, "S13: more machines are asked for than the cluster is to have")?;
+                let most = self.clusters.get(&spec.cluster).map_or(0, |cluster| match cluster.spec.scale {
+                    Scale::Manual { target, .. } => target as usize,
+                    Scale::Auto { maximum, .. } => maximum as usize,
+                });
+                must(staying.count() <= most, "S13: more machines are asked for than the cluster is to have")?;
             }
             Change::MachinePresent { uid, revision, address, at } => {
                 let node = self.move_node(*uid, *revision, MachineState::Preparing, *at)?;
@@ -372,8 +387,11 @@ impl Model {
             Change::MachineUnusable { uid, revision, problem, at } => {
                 self.move_node(*uid, *revision, MachineState::Unusable, *at)?.row.problem = Some(problem.clone());
             }
-            Change::MachineLeaving { uid, revision, deallocation, at } => {
-                self.move_node(*uid, *revision, MachineState::Leaving, *at)?.row.deallocation = Some(*deallocation);
+            Change::MachineLeaving { uid, revision, deallocation, evict_at, at } => {
+                must(!self.takes_from_a_job(*uid, *deallocation), "S17: scaling takes a node from a job")?;
+                let node = self.move_node(*uid, *revision, MachineState::Leaving, *at)?;
+                node.row.deallocation = Some(*deallocation);
+                node.row.evict_at = node.row.evict_at.or(*evict_at);
             }
             Change::MachineGone { uid, revision, at } => {
                 self.move_node(*uid, *revision, MachineState::Gone, *at)?;
@@ -420,7 +438,7 @@ impl Model {
                 must(status.phase != Phase::Running, "a job runs without a place")?;
                 self.job_moves(*uid, *revision, status)?;
             }
-            Change::ClusterStatus { uid, revision, allocation, changed_at, errors, auto } => {
+            Change::ClusterStatus { uid, revision, allocation, changed_at, errors, auto, repairs } => {
                 let found = self.clusters.get(uid).ok_or(Refused::Stale)?.revision;
                 self.fresh(found, *revision)?;
                 let cluster = self.clusters.get_mut(uid).ok_or(Refused::Stale)?;
@@ -428,12 +446,29 @@ impl Model {
                 cluster.status.allocation_changed_at = *changed_at;
                 cluster.status.errors.clone_from(errors);
                 cluster.status.auto = *auto;
+                cluster.status.repairs.clone_from(repairs);
                 cluster.revision += 1;
             }
+            Change::FileServerStatus { .. } => must(false, "a file server shows itself that nobody made")?,
             Change::FinishOperations { resource, verb, .. } => self.finish(*resource, *verb),
             Change::Remove { uid, revision, .. } => self.remove(*uid, *revision)?,
         }
         Ok(())
+    }
+
+    /// Whether a node leaves because its cluster, which scales by its queue, is to be smaller, though a job that may stay has it.
+    fn takes_from_a_job(&self, uid: MachineUid, deallocation: Deallocation) -> bool {
+        let Some(node) = self.machines.get(&uid).filter(|node| node.row.attempt.is_some()) else { return false };
+        let Some(cluster) = self.clusters.get(&node.row.cluster).filter(|cluster| !cluster.deleting) else { return false };
+        let Scale::Auto { maximum, .. } = cluster.spec.scale else { return false };
+        let is_busy = |other: &&Node| {
+            let row = &other.row;
+            row.cluster == cluster.uid
+                && row.attempt.is_some()
+                && !matches!(row.state, MachineState::Leaving | MachineState::Gone)
+        };
+        let busy = self.machines.values().filter(is_busy).count();
+        deallocation == Deallocation::WaitForJobCompletion && node.row.state == MachineState::Ready && busy <= maximum as usize
     }
 
     fn place(&mut self, attempt: &Attempt, job_revision: i64, status: &JobStatus) -> Result<(), Refused> {
@@ -526,11 +561,11 @@ impl Model {
         self.containers.insert(uid, Container { kind, parent, deleting: false, revision: 1 });
     }
 
-    pub(crate) fn put_cluster(&mut self, uid: ResourceUid, target: u32, at: Timestamp) {
+    pub(crate) fn put_cluster(&mut self, uid: ResourceUid, scale: Scale, at: Timestamp) {
         let spec = ClusterSpec {
             vm_size: "STANDARD_D1".into(),
             vm_priority: batchyard::domain::cluster::VmPriority::Dedicated,
-            scale: Scale::Manual { target, deallocation: Deallocation::Requeue },
+            scale,
             image: Default::default(),
             node_setup: None,
             user_account: batchyard::domain::cluster::UserAccount { name: "user".into(), ssh_public_key: None },
@@ -538,10 +573,11 @@ impl Model {
             older: None,
         };
         let status = ClusterStatus {
-            allocation: if target == 0 { Allocation::Steady } else { Allocation::Resizing },
+            allocation: if scale.first_target() == 0 { Allocation::Steady } else { Allocation::Resizing },
             allocation_changed_at: at,
             errors: Vec::new(),
-            auto: None,
+            auto: scale.first_auto(),
+            repairs: None,
             subnet: None,
             output_uuid: uid.0,
             nodes: NodeCounts::default(),
@@ -553,16 +589,26 @@ impl Model {
         );
     }
 
-    pub(crate) fn resize(&mut self, uid: ResourceUid, target: u32, deallocation: Deallocation, at: Timestamp) -> bool {
+    pub(crate) fn resize(&mut self, uid: ResourceUid, scale: Scale, at: Timestamp) -> bool {
         let Some(cluster) = self.clusters.get_mut(&uid).filter(|cluster| !cluster.deleting) else { return false };
-        let before = cluster.spec.scale.first_target();
-        cluster.spec.scale = Scale::Manual { target, deallocation };
-        if before != target {
+        cluster.spec.scale = scale;
+        cluster.status.repairs = None;
+        if matches!(scale, Scale::Manual { .. }) {
             cluster.status.allocation = Allocation::Resizing;
             cluster.status.allocation_changed_at = at;
         }
         cluster.revision += 1;
         true
+    }
+
+    /// A user rehearses that a node is taken away.
+    pub(crate) fn evict(&mut self, uid: MachineUid, evict_at: Timestamp) {
+        use MachineState::*;
+        let node = self.machines.get_mut(&uid);
+        if let Some(node) = node.filter(|node| matches!(node.row.state, Preparing | Ready | Unusable | Leaving)) {
+            node.row.evict_at = Some(node.row.evict_at.map_or(evict_at, |before| before.min(evict_at)));
+            node.row.revision += 1;
+        }
     }
 
     pub(crate) fn put_job(&mut self, row: JobRow, parent: ResourceUid) -> bool {
@@ -687,6 +733,11 @@ impl Model {
             }
             node.seq = report.seq;
             if let Some(setup) = changes.setup {
+                if setup == Setup::Pending && matches!(node.row.state, MachineState::Ready | MachineState::Unusable) {
+                    node.row.state = MachineState::Preparing;
+                    node.row.state_changed_at = at;
+                    node.row.problem = None;
+                }
                 node.row.setup = setup;
                 node.row.revision += 1;
             }
@@ -736,6 +787,7 @@ impl Model {
             Change::ClusterStatus { uid, .. } => (14, uid.0),
             Change::FinishOperations { resource, .. } => (15, resource.0),
             Change::Remove { uid, .. } => (16, uid.0),
+            Change::FileServerStatus { uid, .. } => (17, uid.0),
         };
         see(kind);
         see(id.as_u128());

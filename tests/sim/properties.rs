@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use batchyard::clock::Timestamp;
 use batchyard::domain::attempt::{AssignmentState, End};
-use batchyard::domain::cluster::Deallocation;
+use batchyard::domain::cluster::{Deallocation, Scale};
 use batchyard::domain::job::JobStatus;
 use batchyard::domain::machine::{MachineState, Observed, Presence, Setup};
 use batchyard::domain::report::{Report, Seen};
@@ -87,13 +87,13 @@ impl Bench {
         match self.rng.below(12) {
             0 | 1 => {
                 let uid = self.uid();
-                self.model.put_cluster(uid, target, now);
+                let scale = self.scale(target);
+                self.model.put_cluster(uid, scale, now);
             }
             2 => {
-                let option = [Deallocation::Requeue, Deallocation::Terminate, Deallocation::WaitForJobCompletion]
-                    [self.rng.below(3) as usize];
+                let scale = self.scale(target);
                 if let Some(uid) = self.any(clusters) {
-                    self.model.resize(uid, target, option, now);
+                    self.model.resize(uid, scale, now);
                 }
             }
             3 if self.rng.chance(300) => {
@@ -110,11 +110,25 @@ impl Bench {
             }
             6 | 7 => {
                 if let Some(uid) = self.any(machines) {
+                    if self.rng.chance(150) {
+                        let notice = Duration::from_secs(self.rng.below(3) * 15);
+                        self.model.evict(uid, now + notice);
+                    }
                     self.report(uid);
                 }
             }
             _ => self.submit(clusters),
         }
+    }
+
+    /// By hand or by the queue.
+    fn scale(&mut self, target: u32) -> Scale {
+        if self.rng.chance(500) {
+            let minimum = target.min(self.rng.below(3) as u32);
+            return Scale::Auto { minimum, maximum: target, initial: 0 };
+        }
+        let options = [Deallocation::Requeue, Deallocation::Terminate, Deallocation::WaitForJobCompletion];
+        Scale::Manual { target, deallocation: options[self.rng.below(3) as usize] }
     }
 
     fn submit(&mut self, clusters: Vec<ResourceUid>) {
@@ -157,7 +171,7 @@ impl Bench {
         };
         let assignments: Vec<Seen> =
             part.map(|attempt| Seen { attempt, state, started_at: None, end, ended_at: None }).into_iter().collect();
-        let report = Report { session, seq, boot_id: "boot", setup: &Setup::Done, assignments: &assignments };
+        let report = Report { session, seq, boot_id: "boot", setup: &Setup::Done, health: &[], assignments: &assignments };
         self.model.sync(uid, 1, &report, now);
     }
 
@@ -198,12 +212,13 @@ impl Bench {
             self.memory.call_begins(effect.uid());
             let answer = match effect {
                 Effect::Ensure(spec) => {
-                    let seen = Observed { name: spec.name.clone(), presence: Presence::Present, address: None };
+                    let seen = Observed::new(spec.name.clone(), Presence::Present, None);
                     if self.made.iter().all(|made| made.name != seen.name) {
                         self.made.push(seen.clone());
                     }
                     Answer::Made(seen)
                 }
+                Effect::Explain { .. } => Answer::Explained(None),
                 Effect::Delete { name, .. } => {
                     self.made.retain(|made| made.name != *name);
                     Answer::Deleted

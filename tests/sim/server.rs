@@ -7,7 +7,7 @@ use std::time::Duration;
 use batchyard::domain::machine::{MachineSpec, Observed, Presence, Size};
 use batchyard::domain::snapshot::{Change, Snapshot};
 use batchyard::driver::faulty::{Call, Faults, Faulty};
-use batchyard::driver::{Capabilities, Driver, DriverError};
+use batchyard::driver::{Capabilities, Driver, DriverError, Listing};
 use batchyard::error::{Error, ErrorCode};
 use batchyard::reconcile::{Entropy, Limits, Parts, Reconciler, Runtime};
 use batchyard::store::{Applied, Lease, Rows};
@@ -33,6 +33,9 @@ pub(crate) fn limits() -> Limits {
         stop_patience: Duration::from_secs(4),
         silence: Duration::from_secs(4),
         deaf_patience: Duration::from_secs(12),
+        scale_down_after: Duration::from_secs(3),
+        unusable_for: Duration::from_secs(2),
+        repair_pause: Duration::from_millis(500),
         stranger_grace: Duration::from_secs(2),
         retry_first: Duration::from_millis(200),
         retry_most: Duration::from_secs(5),
@@ -339,9 +342,9 @@ impl Driver for Watched {
         result
     }
 
-    async fn list(&self) -> Result<Vec<Observed>, DriverError> {
+    async fn list(&self) -> Result<Listing, DriverError> {
         let number = self.seen.listings.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut machines = self.inner.list().await?;
+        let Listing { mut machines, is_partial } = self.inner.list().await?;
         let world = &self.seen.world;
         if self.seen.listings.load(Ordering::Relaxed) == number {
             let unseen =
@@ -363,7 +366,7 @@ impl Driver for Watched {
             }
             _ => {}
         }
-        Ok(machines)
+        Ok(Listing { machines, is_partial })
     }
 
     async fn delete(&self, name: &str) -> Result<(), DriverError> {

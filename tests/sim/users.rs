@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use batchyard::domain::cluster::Deallocation;
+use batchyard::domain::cluster::{Deallocation, Scale};
 use batchyard::domain::job::JobStatus;
 use batchyard::domain::retry::{Category, RetryRule};
 use batchyard::domain::snapshot::JobRow;
-use batchyard::id::{Kind, ResourceUid};
+use batchyard::id::{Kind, MachineUid, ResourceUid};
 use batchyard::wake::Topic;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -70,21 +70,22 @@ fn act(
     let now = world.now();
     let draw = world.shared.below(100);
     if clusters.is_empty() || draw < 5 && clusters.len() < 3 {
-        let (uid, target) = (new_uid(world), world.shared.below(5) as u32);
-        world.model().put_cluster(uid, target, now);
-        world.log(|| format!("user: cluster {uid} of {target}"));
+        let (uid, scale) = (new_uid(world), scale(world));
+        world.model().put_cluster(uid, scale, now);
+        world.log(|| format!("user: cluster {uid} of {scale:?}"));
         clusters.push(uid);
     } else if draw < 18 {
         let Some(uid) = pick(world, clusters) else { return };
-        let deallocation = match world.shared.below(3) {
-            0 => Deallocation::Requeue,
-            1 => Deallocation::Terminate,
-            _ => Deallocation::WaitForJobCompletion,
-        };
-        let target = world.shared.below(5) as u32;
-        world.log(|| format!("user: cluster {uid} to {target}, {deallocation:?}"));
-        world.model().resize(uid, target, deallocation, now);
-    } else if draw < 22 {
+        let scale = scale(world);
+        world.log(|| format!("user: cluster {uid} to {scale:?}"));
+        world.model().resize(uid, scale, now);
+    } else if draw < 20 {
+        let machines: Vec<MachineUid> = world.model().machines.keys().copied().collect();
+        let Some(uid) = pick(world, &machines) else { return };
+        let evict_at = now + Duration::from_millis(world.shared.below(2) * world.shared.between(100, 6_000));
+        world.log(|| format!("user: {uid} is taken away at {evict_at}"));
+        world.model().evict(uid, evict_at);
+    } else if draw < 24 {
         let Some(uid) = pick(world, clusters) else { return };
         world.log(|| format!("user: delete cluster {uid}"));
         world.model().delete(uid);
@@ -107,6 +108,20 @@ fn act(
     } else {
         submit(world, experiments, clusters, jobs);
     }
+}
+
+/// By hand or by the queue.
+fn scale(world: &World) -> Scale {
+    let most = world.shared.below(5) as u32;
+    if world.shared.chance(350) {
+        return Scale::Auto { minimum: most.min(world.shared.below(3) as u32), maximum: most, initial: most.min(1) };
+    }
+    let deallocation = match world.shared.below(3) {
+        0 => Deallocation::Requeue,
+        1 => Deallocation::Terminate,
+        _ => Deallocation::WaitForJobCompletion,
+    };
+    Scale::Manual { target: most, deallocation }
 }
 
 /// What of a job's failures is tried again: of most nothing.
@@ -161,7 +176,7 @@ pub(crate) async fn wreak(world: Arc<World>, until_ms: u64, first: Vec<(Host, Ca
             continue;
         }
         let machines: Vec<String> = world.fake.machines().into_iter().map(|machine| machine.spec.name).collect();
-        match world.shared.below(10) {
+        match world.shared.below(11) {
             0..=2 => {
                 let index = world.shared.below(servers.len() as u64) as usize;
                 let (host, shutdown) = servers.remove(index);
@@ -209,6 +224,15 @@ pub(crate) async fn wreak(world: Arc<World>, until_ms: u64, first: Vec<(Host, Ca
                 });
             }
             8 => {
+                let Some(name) = pick_name(&world, &machines) else { continue };
+                let notice = world.shared.below(2) * world.shared.between(100, 6_000);
+                let uid = world.model().machines.values().find(|node| node.row.name == name).map(|node| node.row.uid);
+                // Where it is gone before anybody heard of it, it is a lost node like any other.
+                world.state().blamed.extend(uid);
+                world.log(|| format!("chaos: machine {name} is taken away in {notice} ms"));
+                world.fake.evict(&name, world.now() + Duration::from_millis(notice));
+            }
+            9 => {
                 world.log(|| "chaos: the store is away".into());
                 world.state().rows_away = true;
                 let ms = world.shared.between(100, 6_000);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use batchyard::clock::{Clock, Timestamp};
 use batchyard::domain::attempt::{AttemptState, End};
+use batchyard::domain::cluster::Scale;
 use batchyard::domain::job::Phase;
 use batchyard::domain::machine::MachineState;
 use batchyard::domain::snapshot::Change;
@@ -310,11 +311,15 @@ impl World {
             Change::LosePart { end: End::Lost { .. }, .. } => self.sometimes("a part was lost with its node"),
             Change::LosePart { .. } => self.sometimes("a node died while its part was to stop"),
             Change::Release { .. } => self.sometimes("a gang was released"),
+            Change::ClusterStatus { repairs: Some(_), .. } => self.sometimes("a node that could not be used was replaced"),
+            Change::ClusterStatus { auto: Some(auto), .. } if auto.target > 0 => self.sometimes("a cluster grew with its queue"),
+            Change::MachineLeaving { evict_at: Some(_), .. } => self.sometimes("a machine was taken away"),
             Change::MachineNotMade { .. } => self.sometimes("a machine was not made"),
             Change::MachineUnusable { .. } => self.sometimes("a node was unusable"),
             Change::EndAttempt { cause, .. } => match cause.as_str() {
                 "node_lost" => self.sometimes("an attempt was lost"),
                 "requeued" => self.sometimes("a job was requeued by a resize"),
+                "preempted" => self.sometimes("a job was requeued by an eviction"),
                 "timeout" => self.sometimes("a job ran for too long"),
                 "terminated" => self.sometimes("a running job was terminated"),
                 "cluster_deleted" => self.sometimes("a running job's cluster was deleted"),
@@ -353,15 +358,24 @@ impl World {
             if cluster.deleting {
                 return Some(format!("L2: cluster {} is still being deleted", cluster.uid));
             }
-            let target = cluster.spec.scale.first_target();
+            let target = match (cluster.spec.scale, cluster.status.auto) {
+                (Scale::Manual { target, .. }, _) => target,
+                (Scale::Auto { minimum, maximum, .. }, Some(auto))
+                    if auto.target == needed(&model, cluster, minimum, maximum) =>
+                {
+                    auto.target
+                }
+                (scale, auto) => return Some(format!("L2: cluster {} of {scale:?} is to have {auto:?}", cluster.uid)),
+            };
             let nodes: Vec<MachineState> = model
                 .machines
                 .values()
                 .filter(|node| node.row.cluster == cluster.uid && node.row.state != MachineState::Gone)
                 .map(|node| node.row.state)
                 .collect();
-            let there = nodes.iter().all(|state| matches!(state, MachineState::Ready | MachineState::Unusable));
-            if nodes.len() != target as usize
+            let there = nodes.iter().all(|state| *state == MachineState::Ready);
+            let is_stopped = cluster.status.repairs.as_ref().is_some_and(|repairs| repairs.is_spent(target));
+            if nodes.len() != target as usize && !(is_stopped && nodes.len() < target as usize)
                 || !there
                 || cluster.status.allocation != batchyard::domain::cluster::Allocation::Steady
             {
@@ -392,9 +406,31 @@ impl World {
     }
 }
 
-/// Whether a job waits behind one, or is one, that needs more nodes than its cluster can give.
+/// Nodes that the waiting jobs of a cluster that scales by its queue need, as far as a snapshot has them, where none runs.
+fn needed(model: &Model, cluster: &batchyard::domain::snapshot::ClusterRow, minimum: u32, maximum: u32) -> u32 {
+    let mut waiting: Vec<_> = model
+        .jobs
+        .values()
+        .map(|job| &job.row)
+        .filter(|row| row.cluster == Some(cluster.uid) && row.status.phase == Phase::Queued && row.node_count <= maximum)
+        .collect();
+    waiting.sort_by_key(|row| (std::cmp::Reverse(row.rank), row.created_at, row.uid));
+    let read = waiting.into_iter().take(crate::server::limits().queue as usize);
+    read.map(|row| row.node_count).sum::<u32>().clamp(minimum, maximum)
+}
+
+/// Whether a job waits behind one, or is one, that needs more nodes than its cluster can give. One that needs more than a cluster
+/// that scales by its queue may ever have is its own gate, and nobody else's.
 fn has_true_gate(model: &Model, job: &batchyard::domain::snapshot::JobRow) -> bool {
-    let Some(cluster) = job.cluster.filter(|uid| model.clusters.contains_key(uid)) else { return false };
+    let Some(row) = job.cluster.and_then(|uid| model.clusters.get(&uid)) else { return false };
+    let cluster = row.uid;
+    let most = match row.spec.scale {
+        Scale::Manual { .. } => u32::MAX,
+        Scale::Auto { maximum, .. } => maximum,
+    };
+    if job.node_count > most {
+        return job.status.phase == Phase::Queued;
+    }
     let ready =
         model.machines.values().filter(|node| node.row.cluster == cluster && node.row.state == MachineState::Ready).count();
     let key = |row: &batchyard::domain::snapshot::JobRow| (std::cmp::Reverse(row.rank), row.created_at, row.uid);
@@ -403,6 +439,7 @@ fn has_true_gate(model: &Model, job: &batchyard::domain::snapshot::JobRow) -> bo
             other.row.cluster == Some(cluster)
                 && other.row.status.phase == Phase::Queued
                 && key(&other.row) <= key(job)
+                && other.row.node_count <= most
                 && other.row.node_count as usize > ready
         })
 }

@@ -144,7 +144,8 @@ async fn principals_of_serve_are_made_through_its_database() {
     let url = database.url();
     let refused = run(&["principal", "list"], Some(&url), "");
     assert!(!refusal(&refused).is_empty(), "nothing is installed yet");
-    let server = Server::start_in(guard, "1", Settings { config: NO_NODES.into(), database: Some(url.clone()) });
+    let server =
+        Server::start_in(guard, "1", Settings { config: NO_NODES.into(), database: Some(url.clone()), ..Settings::default() });
     let made = printed(&run(&["principal", "create", "ci", "--role", "owner"], Some(&url), ""));
     let ci = sign_in(&server, "ci", text(&made, "password")).await.expect("signs in");
     ci.put("resourceGroups/g", &json!({ "location": "eastus" })).await.expect(201);

@@ -29,6 +29,7 @@ fn sync(session: Uuid, seq: u64, have: u64) -> Sync {
         have,
         wait_ms: 0,
         setup: Setup::Done,
+        health: vec![],
         assignments: vec![],
         output: vec![],
     }

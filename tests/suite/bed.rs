@@ -9,6 +9,7 @@ use batchyard::auth::Caller;
 use batchyard::clock::{Clock, ManualClock, Timestamp};
 use batchyard::domain::attempt::{Assignment, AssignmentState, Attempt, AttemptState};
 use batchyard::domain::cluster::{ClusterSpec, Deallocation, ImageReference, Scale, UserAccount, VmPriority};
+use batchyard::domain::container::PullLimits;
 use batchyard::domain::job::{Framework, JobSpec, JobStatus, Phase, Priority};
 use batchyard::domain::machine::{Bootstrap, Machine, MachineSpec, Size};
 use batchyard::domain::output::{OutputEntry, OutputFile, OutputPlace};
@@ -27,6 +28,9 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::postgres::empty_database;
+
+/// Connections that requests of a [`Bed`] share.
+pub(crate) const CONNECTIONS: u32 = 8;
 
 /// A service over a database of its own.
 pub(crate) struct Bed {
@@ -72,7 +76,7 @@ impl Bed {
             .execute(&pool)
             .await
             .expect("inserts");
-        let store = connect(&url, 8).await;
+        let store = connect(&url, CONNECTIONS).await;
         // The database's clock decides about leases alone, so that this one may stand.
         let clock = Arc::new(ManualClock::new(Timestamp::from_unix_timestamp(1_790_000_000).expect("a time")));
         let wake = Wake::default();
@@ -181,6 +185,7 @@ impl Bed {
                 size: size(),
                 cluster,
                 admin_user: "ops".into(),
+                role: Default::default(),
                 bootstrap: Bootstrap { join_token: format!("token-{ordinal}") },
             },
             ordinal,
@@ -271,11 +276,13 @@ pub(crate) fn service(store: Store, clock: Arc<dyn Clock>, wake: Wake) -> Servic
         file_servers: true,
         storages: Default::default(),
         mount_deadline: Duration::from_secs(60),
+        vaults: Arc::new(batchyard::service::NoVaults),
         limits: Limits {
             clusters: 2,
             file_servers: 2,
             cores: Default::default(),
             stop_grace: Duration::from_secs(10),
+            pull: PullLimits::default(),
             record_for: Duration::from_secs(90 * 86_400),
         },
     });
@@ -309,6 +316,7 @@ pub(crate) fn join(name: &str, token: &str, key: u8) -> batchyard::agent::protoc
         key_hash: format!("{key:02x}").repeat(32),
         boot_id: "boot".into(),
         isolation: "simulated".into(),
+        gpus: vec![],
     }
 }
 

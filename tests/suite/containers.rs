@@ -4,12 +4,18 @@
 
 #[path = "containers/ends.rs"]
 mod ends;
+#[path = "containers/full.rs"]
+mod full;
 #[path = "containers/gang.rs"]
 mod gang;
+#[path = "containers/hostile.rs"]
+mod hostile;
 #[path = "containers/image.rs"]
 mod image;
 #[path = "containers/life.rs"]
 mod life;
+#[path = "containers/mounted.rs"]
+mod mounted;
 #[path = "containers/registry.rs"]
 mod registry;
 #[path = "containers/walls.rs"]

@@ -4,12 +4,18 @@
 
 #[path = "e2e/cluster.rs"]
 mod cluster;
+#[path = "e2e/evict.rs"]
+mod evict;
+#[path = "e2e/health.rs"]
+mod health;
 #[path = "e2e/job.rs"]
 mod job;
 #[path = "e2e/output.rs"]
 mod output;
 #[path = "e2e/retry.rs"]
 mod retry;
+#[path = "e2e/scale.rs"]
+mod scale;
 #[path = "e2e/setup.rs"]
 mod setup;
 #[path = "e2e/unmet.rs"]

@@ -1,4 +1,4 @@
-//! Frameworks over two nodes, each with its own network and address: real MPI, real PyTorch, and a recorder in place of what is not
+//! Frameworks over two nodes, each with its own network and address: real MPI, PyTorch and TensorFlow, and a recorder in place of what is not
 //! here.
 //!
 //! The tests of this process share one installation and work each in a resource group of its own. They need nodes in namespaces.
@@ -9,6 +9,8 @@ mod gang;
 mod mpi;
 #[path = "frameworks/recorded.rs"]
 mod recorded;
+#[path = "frameworks/tensorflow.rs"]
+mod tensorflow;
 #[path = "frameworks/torch.rs"]
 mod torch;
 

@@ -26,7 +26,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("wire", &["clock", "domain", "error", "id", "service"], &["axum", "sqlx", "tokio"]),
     (
         "http",
-        &["agent::protocol", "auth", "clock", "domain", "error", "id", "service", "sign", "task", "wire"],
+        &["agent::protocol", "auth", "clock", "domain", "error", "id", "service", "sign", "task", "telemetry", "wire"],
         &["nix", "reqwest", "rustix", "sqlx"],
     ),
     (
@@ -37,20 +37,68 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("store", &["clock", "domain", "error", "id", "secret", "task", "wake"], &["axum", "hyper", "reqwest"]),
     ("auth", &["clock", "domain", "error", "id", "secret", "sign", "store", "task", "wake"], &["axum", "hyper", "sqlx"]),
     ("files", &["clock", "domain", "error", "id", "service", "sign", "store", "task"], &["axum", "hyper", "sqlx"]),
+    ("vault", &["domain", "service"], &["axum", "hyper", "nix", "rustix", "sqlx"]),
     // What happens later, without the client.
     (
         "reconcile",
-        &["clock", "domain", "driver", "error", "id", "store", "task", "wake"],
+        &["clock", "domain", "driver", "error", "id", "store", "task", "telemetry", "wake"],
         &["axum", "hyper", "nix", "reqwest", "rustix", "sqlx"],
     ),
-    ("driver", &["clock", "domain", "error", "id", "splice", "task"], &["axum", "reqwest", "sqlx"]),
-    ("agent", &["agent::protocol", "clock", "domain", "error", "id", "splice", "task"], &["axum", "sqlx"]),
+    (
+        "driver",
+        &[
+            "clock",
+            "descriptors",
+            "domain",
+            "error",
+            "fence",
+            "gpu",
+            "id",
+            "own_file",
+            "server_sockets",
+            "splice",
+            "task",
+            "telemetry",
+        ],
+        &["axum", "reqwest", "sqlx"],
+    ),
+    (
+        "agent",
+        &[
+            "agent::protocol",
+            "clock",
+            "descriptors",
+            "domain",
+            "error",
+            "fence",
+            "gpu",
+            "id",
+            "own_file",
+            "server_sockets",
+            "splice",
+            "task",
+        ],
+        &["axum", "sqlx"],
+    ),
+    ("telemetry", &["clock", "domain"], &["axum", "hyper", "nix", "rustix", "sqlx"]),
+    ("gpu", &["domain"], &["axum", "hyper", "nix", "reqwest", "rustix", "sqlx", "tokio"]),
+    // The client: one among others, that knows of the server what its API tells.
+    ("client", &["clock"], &["axum", "hyper", "nix", "sqlx"]),
+    ("cli", &["client", "clock"], &["axum", "hyper", "nix", "sqlx"]),
     // The edge of the process, where the parts are put together. `app` may use everything.
+    ("descriptors", &[], &["axum", "hyper", "sqlx", "tokio"]),
+    ("fence", &[], &["axum", "hyper", "sqlx", "tokio"]),
+    ("own_file", &[], &["axum", "hyper", "sqlx", "tokio"]),
+    ("server_sockets", &[], &["axum", "hyper", "sqlx", "tokio"]),
     ("splice", &[], &["axum", "hyper", "sqlx", "tokio"]),
     ("passage", &["task"], &["axum", "hyper", "sqlx"]),
     ("tls", &["clock", "error", "task"], &["axum", "sqlx"]),
     ("edge", &["clock", "error", "http", "task", "tls"], &["sqlx"]),
-    ("config", &["domain", "driver", "edge", "error", "files", "id", "passage", "secret", "store", "tls"], &["axum", "sqlx"]),
+    (
+        "config",
+        &["domain", "driver", "edge", "error", "files", "id", "passage", "secret", "store", "tls", "vault"],
+        &["axum", "sqlx"],
+    ),
 ];
 
 /// Modules without a wall: they put the others together.

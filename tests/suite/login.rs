@@ -1,5 +1,8 @@
 //! Logging in to nodes, as a user does: with a real ssh client, at the address that the API lists, as the cluster's user account.
 
+#[path = "login/settings.rs"]
+mod settings;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -53,37 +56,55 @@ enum By<'a> {
     Password(&'a str),
 }
 
-/// Runs `ssh` as a user would type it, at the place that a list names.
-fn ssh(place: &Value, user: &str, by: &By<'_>, command: &str) -> Output {
-    let options = [
-        "-F",
-        "none",
-        "-o",
-        "StrictHostKeyChecking=no",
-        "-o",
-        "UserKnownHostsFile=/dev/null",
-        "-o",
-        "LogLevel=ERROR",
-        "-o",
-        "ConnectTimeout=10",
-        "-o",
-        "NumberOfPasswordPrompts=1",
-    ];
+/// What makes a client ask nothing, and read nothing of whoever runs the test.
+const QUIET: [&str; 12] = [
+    "-F",
+    "none",
+    "-o",
+    "StrictHostKeyChecking=no",
+    "-o",
+    "UserKnownHostsFile=/dev/null",
+    "-o",
+    "LogLevel=ERROR",
+    "-o",
+    "ConnectTimeout=10",
+    "-o",
+    "NumberOfPasswordPrompts=1",
+];
+
+/// A program of ssh's client, `ssh` or `sftp`, without a place yet.
+fn client(program: &str, by: &By<'_>) -> Command {
     let mut client = match by {
         By::Key(key) => {
-            let mut client = Command::new("ssh");
+            let mut client = Command::new(program);
             client.args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i"]).arg(&key.0);
             client
         }
         By::Password(password) => {
             let mut client = Command::new("sshpass");
-            client.env("SSHPASS", password).args(["-e", "ssh", "-o", "PubkeyAuthentication=no"]);
+            client.args(["-p", password, program, "-o", "PubkeyAuthentication=no"]);
             client
         }
     };
+    client.args(QUIET).env_remove("SSH_AUTH_SOCK").env_remove("DISPLAY").stdin(Stdio::null());
+    client
+}
+
+/// Who and where, as clients write it.
+fn at(place: &Value, user: &str) -> String {
+    format!("{user}@{}", place["ipAddress"].as_str().expect("an address"))
+}
+
+/// Runs `ssh` as a user would type it, at the place that a list names.
+fn ssh(place: &Value, user: &str, by: &By<'_>, command: &str) -> Output {
+    ssh_with(place, user, by, &[], command)
+}
+
+/// The same with more options.
+fn ssh_with(place: &Value, user: &str, by: &By<'_>, options: &[&str], command: &str) -> Output {
+    let mut client = client("ssh", by);
     client.args(options).arg("-p").arg(place["port"].to_string());
-    client.arg(format!("{user}@{}", place["ipAddress"].as_str().expect("an address"))).arg(command);
-    client.stdin(Stdio::null()).output().expect("a client runs")
+    client.arg(at(place, user)).arg(command).output().expect("a client runs")
 }
 
 fn told(output: &Output) -> String {

@@ -3,6 +3,8 @@
 //! The tests of this process share one installation, whose settings name an account `team` at servers of the test's own, and work each
 //! in a resource group, shares and containers of its own. They need nodes in namespaces.
 
+#[path = "mounts/archive.rs"]
+mod archive;
 #[path = "mounts/cluster.rs"]
 mod cluster;
 #[path = "mounts/failing.rs"]
@@ -12,7 +14,7 @@ mod job;
 #[path = "mounts/kills.rs"]
 mod kills;
 #[path = "mounts/storage.rs"]
-mod storage;
+pub(crate) mod storage;
 
 use std::sync::{Arc, OnceLock};
 
@@ -23,9 +25,9 @@ use crate::harness::{Server, Settings, Site};
 use storage::Storage;
 
 /// One installation, and the storage of all.
-struct Yard {
-    server: Server,
-    storage: &'static Storage,
+pub(crate) struct Yard {
+    pub(crate) server: Server,
+    pub(crate) storage: &'static Storage,
 }
 
 impl Yard {
@@ -37,7 +39,7 @@ impl Yard {
 }
 
 /// The installation that tests share, and a site on it. None where nodes cannot mount here, or a program that is needed is not here.
-async fn shared() -> Option<(&'static Yard, Site)> {
+pub(crate) async fn shared() -> Option<(&'static Yard, Site)> {
     static SHARED: OnceLock<Yard> = OnceLock::new();
     if !may_mount() {
         return None;
@@ -59,7 +61,7 @@ fn may_mount() -> bool {
 }
 
 /// A mount of a share.
-fn share(storage: &Storage, name: &str, place: &str) -> Value {
+pub(crate) fn share(storage: &Storage, name: &str, place: &str) -> Value {
     json!({
         "accountName": "team", "azureFileUrl": format!("https://team.file.core.windows.net/{name}"),
         "credentials": { "accountKey": storage.key }, "relativeMountPath": place,
@@ -67,7 +69,7 @@ fn share(storage: &Storage, name: &str, place: &str) -> Value {
 }
 
 /// A mount of a container.
-fn container(storage: &Storage, name: &str, place: &str) -> Value {
+pub(crate) fn container(storage: &Storage, name: &str, place: &str) -> Value {
     json!({
         "accountName": "team", "containerName": name,
         "credentials": { "accountKey": storage.key }, "relativeMountPath": place,
@@ -75,7 +77,7 @@ fn container(storage: &Storage, name: &str, place: &str) -> Value {
 }
 
 /// Asks for a cluster `c` whose nodes mount.
-async fn put_cluster(site: &Site, nodes: u32, mounts: Value) {
+pub(crate) async fn put_cluster(site: &Site, nodes: u32, mounts: Value) {
     let mut body = Site::cluster_body(nodes);
     body["properties"]["nodeSetup"] = json!({ "mountVolumes": mounts });
     site.put_cluster("c", &body).await;

@@ -8,8 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use batchyard::domain::machine::{Bootstrap, MachineSpec, Observed, Presence, Size};
-use batchyard::driver::local::{LocalDriver, Privilege, Settings};
+use batchyard::domain::machine::{Bootstrap, Disk, MachineSpec, Observed, Presence, Role, Size};
+use batchyard::driver::local::{LocalDriver, NodeNetwork, Privilege, Settings};
 use batchyard::driver::{Driver, DriverError, conformance};
 use batchyard::id::{MachineUid, ResourceUid};
 use uuid::Uuid;
@@ -38,6 +38,7 @@ struct Yard {
     dir: PathBuf,
     owner: String,
     driver: LocalDriver,
+    privilege: Privilege,
     fresh: bool,
 }
 
@@ -77,7 +78,7 @@ impl Yard {
         std::fs::create_dir_all(dir.join("data")).expect("made");
         let owner = format!("t{}", &id[20..]);
         let driver = LocalDriver::new(Yard::settings(&dir, &owner, privilege))?;
-        Ok(Yard { dir, owner, driver, fresh: true })
+        Ok(Yard { dir, owner, driver, privilege, fresh: true })
     }
 
     fn settings(dir: &Path, owner: &str, privilege: Privilege) -> Settings {
@@ -97,6 +98,11 @@ impl Yard {
             binary: Some(PathBuf::from(env!("CARGO_BIN_EXE_batchyard"))),
             login: None,
             engine: None,
+            gpus: Default::default(),
+            machine_files: Vec::new(),
+            network: NodeNetwork::OfCluster,
+            server: None,
+            fence: None,
             registries: None,
             program: Some(["/bin/bash", "-c", DOUBLE, "double", &share].map(str::to_owned).to_vec()),
         }
@@ -104,8 +110,8 @@ impl Yard {
 
     /// A second server of the same installation.
     fn second(&self) -> Yard {
-        let driver = LocalDriver::new(Yard::settings(&self.dir, &self.owner, Privilege::Auto)).expect("built");
-        Yard { dir: self.dir.clone(), owner: self.owner.clone(), driver, fresh: false }
+        let driver = LocalDriver::new(Yard::settings(&self.dir, &self.owner, self.privilege)).expect("built");
+        Yard { dir: self.dir.clone(), owner: self.owner.clone(), driver, privilege: self.privilege, fresh: false }
     }
 
     async fn ensure(&self, spec: &MachineSpec) -> Observed {
@@ -117,7 +123,7 @@ impl Yard {
     }
 
     async fn find(&self, spec: &MachineSpec) -> Option<Presence> {
-        let listed = self.driver.list().await.unwrap_or_else(|e| panic!("{}", e.chain()));
+        let listed = self.driver.list().await.unwrap_or_else(|e| panic!("{}", e.chain())).machines;
         listed.into_iter().find(|o| o.name == spec.name).map(|o| o.presence)
     }
 
@@ -223,7 +229,7 @@ impl Drop for Yard {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             if let Ok(driver) = LocalDriver::new(Yard::settings(&dir, &owner, Privilege::Auto)) {
                 runtime.block_on(async {
-                    for node in driver.list().await.unwrap_or_default() {
+                    for node in driver.list().await.unwrap_or_default().machines {
                         let _ = driver.delete(&node.name).await;
                     }
                 });
@@ -269,6 +275,7 @@ fn machine(cluster: ResourceUid) -> MachineSpec {
         size: Size { name: "TEST".into(), cores: 1, memory_mib: 256, gpus: 0 },
         cluster,
         admin_user: "alice".into(),
+        role: Default::default(),
         bootstrap: Bootstrap { join_token: "canary-join-token".into() },
     }
 }
@@ -276,10 +283,9 @@ fn machine(cluster: ResourceUid) -> MachineSpec {
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_what_every_driver_must_keep() {
     let Some(yard) = Yard::namespaces() else { return };
-    let cluster = cluster();
-    let stranger = machine(cluster);
+    let stranger = machine(cluster());
     yard.ensure(&stranger).await;
-    conformance::check(&yard.driver, &machine(cluster), &machine(cluster)).await.expect("kept");
+    conforms(&yard, stranger.cluster).await;
     yard.delete(&stranger).await;
     yard.close();
 }
@@ -288,9 +294,23 @@ async fn keeps_what_every_driver_must_keep() {
 async fn process_groups_keep_what_every_driver_must_keep() {
     let yard = Yard::new(Privilege::ProcessGroup).expect("needs no right");
     assert_eq!(yard.driver.capabilities().isolation, "process group");
-    let cluster = cluster();
-    conformance::check(&yard.driver, &machine(cluster), &machine(cluster)).await.expect("kept");
+    conforms(&yard, cluster()).await;
     yard.close();
+}
+
+async fn conforms(yard: &Yard, cluster: ResourceUid) {
+    let mut gpus = machine(cluster);
+    gpus.size.gpus = 10_000;
+    let mut disk = machine(cluster);
+    disk.role = Role::FileServer(Disk { name: machine(cluster).name, size_gb: 1 << 20 });
+    let trial = conformance::Trial {
+        driver: &yard.driver,
+        successor: &yard.second().driver,
+        spec: &|| machine(cluster),
+        beyond: vec![gpus, disk],
+        deadline: DEADLINE,
+    };
+    conformance::check(&trial).await.expect("kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -405,7 +425,7 @@ async fn twenty_nodes_are_there_soon_and_gone_soon() {
     let addresses: HashSet<_> = made.iter().map(|o| o.address.clone().expect("has one")).collect();
     assert_eq!(addresses.len(), 20, "each has its own");
     let listing = Instant::now();
-    assert_eq!(yard.driver.list().await.expect("listed").len(), 20);
+    assert_eq!(yard.driver.list().await.expect("listed").machines.len(), 20);
     let listed = listing.elapsed();
     let began = Instant::now();
     futures_util::future::join_all(specs.iter().map(|spec| yard.delete(spec))).await;
@@ -492,6 +512,67 @@ async fn clusters_are_alone_with_themselves() {
     for (target, port, code, output) in answers {
         assert_ne!(code, 0, "{target}:{port} answered: {output}");
     }
+    for spec in [&a, &b, &stranger] {
+        yard.delete(spec).await;
+    }
+    yard.close();
+}
+
+/// Sends frames to everyone on the wire, under an address of its own making, until it is ended.
+const FORGE: &str = r#"
+import socket, struct, time
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); wire.bind(("eth0", 0))
+data = b"forged-MARK"
+ends = socket.inet_aton("FROM") + socket.inet_aton("TO")
+head = struct.pack("!BBHHHBBH", 69, 0, 20 + 8 + len(data), 1, 0, 64, 17, 0) + ends
+# Bridges may look at what they pass on: only a right sum comes through.
+total = sum(struct.unpack("!10H", head)); total = (total & 0xffff) + (total >> 16); total = (total & 0xffff) + (total >> 16)
+head = head[:10] + struct.pack("!H", ~total & 0xffff) + head[12:]
+udp = struct.pack("!HHHH", 7, 7, 8 + len(data), 0)
+print("sending", flush=True)
+while True:
+    for target in (b"\xff" * 6, b"\x02\x00\x00\x00\x00\x09"):
+        wire.send(target + b"\x02\x00\x00\x00\x00\x01" + b"\x08\x00" + head + udp + data)
+    time.sleep(0.02)
+"#;
+
+/// Tells whether such a frame came within some seconds.
+const SNIFF: &str = r#"
+import socket, time
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); wire.bind(("eth0", 0)); wire.settimeout(0.1)
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    try:
+        if b"forged-MARK" in wire.recv(4096): print("heard"); break
+    except TimeoutError: pass
+else: print("silence")
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_packets_stay_in_their_cluster() {
+    let Some(yard) = Yard::namespaces() else { return };
+    let (ours, theirs) = (cluster(), cluster());
+    let (a, b, stranger) = (machine(ours), machine(ours), machine(theirs));
+    let (_, seen_b, seen_stranger) = tokio::join!(yard.ensure(&a), yard.ensure(&b), yard.ensure(&stranger));
+    let address = |o: &Observed| o.address.clone().expect("has one");
+    let mark = Uuid::now_v7().simple().to_string();
+    let script =
+        |text: &str| text.replace("MARK", &mark).replace("FROM", &address(&seen_b)).replace("TO", &address(&seen_stranger));
+    let python = |text: &str| format!("timeout 20 python3 -c '{}'", script(text));
+    let forge = python(FORGE);
+    let sending = yard.run(&a, As::Root, &forge);
+    let listening = async {
+        let sniff = python(SNIFF);
+        let near = yard.output(&b, As::Root, &sniff).await;
+        let far = yard.output(&stranger, As::Root, &sniff).await;
+        (near, far)
+    };
+    let (near, far) = tokio::select! {
+        heard = listening => heard,
+        ended = sending => panic!("root of a node may send what it likes to its own: {ended:?}"),
+    };
+    assert_eq!(near, "heard", "its own cluster is one wire");
+    assert_eq!(far, "silence", "and no other is on it");
     for spec in [&a, &b, &stranger] {
         yard.delete(spec).await;
     }

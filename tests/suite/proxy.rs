@@ -1,20 +1,54 @@
-//! Between a client and its Postgres: passes bytes, and loses an answer on order, as a network that breaks after the commit does.
+//! Between a client and its Postgres: passes bytes, notes what is executed, and breaks at a commit on order, as a network does.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
+
+/// Where a connection breaks at a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The server never hears of it.
+    Before,
+    /// The server has done it; its answer is lost.
+    After,
+}
+
+/// What a client had executed.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement {
+    pub(crate) sql: String,
+    /// Whether a transaction was open. Else it is one of its own.
+    pub(crate) in_transaction: bool,
+}
+
+impl Statement {
+    /// Whether it writes. All that writes here keeps an account of it, and so inserts.
+    pub(crate) fn is_write(&self) -> bool {
+        self.sql.contains("insert into")
+    }
+
+    fn is_commit(&self) -> bool {
+        if self.in_transaction { self.sql == "COMMIT" } else { self.is_write() }
+    }
+}
+
+#[derive(Default)]
+struct Watch {
+    cut: Option<Cut>,
+    cuts: u32,
+    statements: Vec<Statement>,
+}
 
 /// What is passed through.
 pub(crate) struct Proxy {
     /// The URL of the same database through the proxy.
     pub(crate) url: String,
     folder: PathBuf,
-    armed: Arc<AtomicBool>,
-    lost: Arc<AtomicU32>,
+    watch: Arc<Mutex<Watch>>,
     stop: CancellationToken,
 }
 
@@ -26,18 +60,12 @@ impl Proxy {
         let folder = std::env::temp_dir().join(format!("batchyard-proxy-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir(&folder).expect("a folder");
         let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).expect("binds");
-        let (armed, lost, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)), CancellationToken::new());
-        let proxy = Proxy {
-            url: format!("{base}?host={}", folder.display()),
-            folder,
-            armed: armed.clone(),
-            lost: lost.clone(),
-            stop: stop.clone(),
-        };
+        let (watch, stop) = (Arc::<Mutex<Watch>>::default(), CancellationToken::new());
+        let proxy = Proxy { url: format!("{base}?host={}", folder.display()), folder, watch: watch.clone(), stop: stop.clone() };
         tokio::spawn(async move {
             while let Some(Ok((client, _))) = stop.run_until_cancelled(listener.accept()).await {
                 let server = UnixStream::connect(&real).await.expect("connects");
-                let pass = pass(client, server, armed.clone(), lost.clone());
+                let pass = pass(client, server, watch.clone());
                 let stop = stop.clone();
                 tokio::spawn(async move { stop.run_until_cancelled(pass).await });
             }
@@ -45,14 +73,19 @@ impl Proxy {
         proxy
     }
 
-    /// The next thing that a client sends reaches the server; its answer is thrown away and the connection closed.
-    pub(crate) fn lose_next_answer(&self) {
-        self.armed.store(true, Ordering::SeqCst);
+    /// The connection of the next commit breaks.
+    pub(crate) fn cut_next_commit(&self, cut: Cut) {
+        self.watch.lock().expect("whole").cut = Some(cut);
     }
 
-    /// Answers lost so far.
-    pub(crate) fn lost(&self) -> u32 {
-        self.lost.load(Ordering::SeqCst)
+    /// Connections that broke so far.
+    pub(crate) fn cuts(&self) -> u32 {
+        self.watch.lock().expect("whole").cuts
+    }
+
+    /// What was executed since the last time this was asked.
+    pub(crate) fn take_statements(&self) -> Vec<Statement> {
+        std::mem::take(&mut self.watch.lock().expect("whole").statements)
     }
 
     /// Nothing passes any more.
@@ -69,24 +102,92 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(mut client: UnixStream, mut server: UnixStream, armed: Arc<AtomicBool>, lost: Arc<AtomicU32>) {
+/// What one client has sent, as far as it is understood.
+#[derive(Default)]
+struct Script {
+    /// What follows the last whole message.
+    rest: Vec<u8>,
+    has_begun: bool,
+    /// Prepared statements by name.
+    prepared: HashMap<Vec<u8>, String>,
+    in_transaction: bool,
+}
+
+impl Script {
+    /// What is executed by these bytes.
+    ///
+    /// Source: the PostgreSQL manual, "Message Formats".
+    fn read(&mut self, bytes: &[u8]) -> Vec<Statement> {
+        self.rest.extend(bytes);
+        let mut executed = Vec::new();
+        loop {
+            // All messages but those at the start have a letter before their length.
+            let head = usize::from(self.has_begun);
+            let Some(length) = self.rest.get(head..head + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
+            else {
+                return executed;
+            };
+            let end = head + length as usize;
+            if self.rest.len() < end {
+                return executed;
+            }
+            let message: Vec<u8> = self.rest.drain(..end).collect();
+            if !self.has_begun {
+                // Whether the server speaks TLS is asked before, in eight bytes. It does not.
+                self.has_begun = length != 8;
+            } else {
+                let mut words = message[5..].split(|byte| *byte == 0);
+                let mut word = || words.next().unwrap_or_default().to_vec();
+                let sql = match message[0] {
+                    b'P' => {
+                        let (name, sql) = (word(), word());
+                        self.prepared.insert(name, String::from_utf8(sql).expect("text"));
+                        continue;
+                    }
+                    b'Q' => String::from_utf8(word()).expect("text"),
+                    b'B' => {
+                        let (_portal, name) = (word(), word());
+                        self.prepared.get(&name).cloned().expect("prepared")
+                    }
+                    _ => continue,
+                };
+                executed.push(Statement { sql, in_transaction: self.in_transaction });
+            }
+        }
+    }
+}
+
+/// How a server ends its answer: `Z`, the length, and whether a transaction is open.
+const READY: [u8; 5] = [b'Z', 0, 0, 0, 5];
+
+async fn pass(mut client: UnixStream, mut server: UnixStream, watch: Arc<Mutex<Watch>>) {
     let (mut asked, mut answered) = (vec![0; 65536], vec![0; 65536]);
+    let mut script = Script::default();
     loop {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let Ok(length @ 1..) = read else { return };
-                if server.write_all(&asked[..length]).await.is_err() {
+                let executed = script.read(&asked[..length]);
+                let cut = {
+                    let mut watch = watch.lock().expect("whole");
+                    let cut = executed.iter().any(Statement::is_commit).then(|| watch.cut.take()).flatten();
+                    watch.statements.extend(executed);
+                    watch.cuts += u32::from(cut.is_some());
+                    cut
+                };
+                if cut == Some(Cut::Before) || server.write_all(&asked[..length]).await.is_err() {
                     return;
                 }
-                // A ping after use is five bytes; what is to be lost is the answer to a statement.
-                if length > 5 && armed.swap(false, Ordering::SeqCst) {
+                if cut == Some(Cut::After) {
                     let _ = server.read(&mut answered).await;
-                    lost.fetch_add(1, Ordering::SeqCst);
                     return;
                 }
             }
             read = server.read(&mut answered) => {
                 let Ok(length @ 1..) = read else { return };
+                if let Some((status, before)) = answered[..length].split_last() && before.ends_with(&READY) {
+                    script.in_transaction = *status != b'I';
+                }
                 if client.write_all(&answered[..length]).await.is_err() {
                     return;
                 }

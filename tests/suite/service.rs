@@ -6,7 +6,7 @@ use std::time::Duration;
 use batchyard::domain::cluster::{Allocation, Cluster, Deallocation, Scale};
 use batchyard::domain::group::Group;
 use batchyard::domain::job::{Framework, Job, Phase, Priority};
-use batchyard::domain::operation::State;
+use batchyard::domain::operation::{State, Verb};
 use batchyard::domain::output::OutputPlace;
 use batchyard::domain::resource::Provisioning;
 use batchyard::domain::snapshot::Change;
@@ -21,7 +21,6 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::bed::{Bed, connect, new_cluster, service};
-use crate::proxy::Proxy;
 
 #[tokio::test]
 async fn a_job_is_made_once_and_never_changed() {
@@ -217,6 +216,42 @@ async fn deletion_reaches_all_below_and_nothing_is_made_there_any_more() {
 }
 
 #[tokio::test]
+async fn what_is_being_deleted_is_shown_and_not_changed_and_its_jobs_still_end() {
+    let bed = Bed::new().await;
+    bed.put_cluster(0).await;
+    bed.put_job("a").await;
+    bed.service.delete(&bed.caller, &bed.workspace()).await.expect("begins").expect("there");
+
+    let scale = Scale::Manual { target: 3, deallocation: Deallocation::Requeue };
+    let codes = [
+        bed.service.patch_workspace(&bed.caller, &bed.workspace(), None).await.map(|_| ()).expect_err("deleting").code,
+        bed.service.patch_cluster(&bed.caller, &bed.cluster(), scale).await.map(|_| ()).expect_err("deleting").code,
+        bed.service
+            .put_workspace(&bed.caller, &bed.workspace(), "eastus".into(), None)
+            .await
+            .map(|_| ())
+            .expect_err("deleting")
+            .code,
+    ];
+    assert_eq!(codes, [ErrorCode::Conflict; 3]);
+
+    // A client that asks what there is still gets it, and its lists.
+    let cluster = bed.service.get::<Cluster>(&bed.cluster()).await.expect("shown until it is gone");
+    assert_eq!(cluster.provisioning, Provisioning::Deleting);
+    assert!(bed.service.cluster_logins(&bed.cluster()).await.expect("answers").is_empty());
+    assert!(bed.service.job_logins(&bed.job("a")).await.expect("answers").is_empty());
+    assert!(bed.service.attempts(&bed.job("a")).await.expect("answers").is_empty());
+    // Deleting it again, or what lies in it, goes on with what was begun.
+    for id in [bed.workspace(), bed.experiment(), bed.cluster(), bed.job("a")] {
+        let again = bed.service.delete(&bed.caller, &id).await.expect("goes on").expect("still there");
+        assert_eq!(again.state, State::Running, "{id:?}");
+    }
+    // Ending a job that is to go is no failure: whoever polls the operation sees its end with the job's.
+    let ended = bed.service.terminate(&bed.caller, &bed.job("a")).await.expect("answers");
+    assert!(ended.is_none_or(|operation| operation.verb == Verb::Terminate));
+}
+
+#[tokio::test]
 async fn no_job_slips_into_an_experiment_that_is_being_deleted() {
     let bed = Arc::new(Bed::new().await);
     bed.put_cluster(0).await;
@@ -289,27 +324,6 @@ async fn outputs_are_on_the_share_or_in_the_archive_of_the_last_attempt() {
     assert_eq!(standard, Some(OutputPlace::Archive { attempt, directory: "stdouterr".into() }));
     let path = format!("runs/{}/rg/workspaces/ws/experiments/exp/jobs/a/{}/outputs/files", bed.subscription, job.uid);
     assert_eq!(bed.service.output_place(&bed.job("a"), "OUT").await.expect("answers"), Some(OutputPlace::Share { path }));
-}
-
-#[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_read_back() {
-    let bed = Bed::new().await;
-    bed.put_cluster(0).await;
-    let proxy = Proxy::start(&bed.url).await;
-    let through = service(connect(&proxy.url, 1).await, bed.clock.clone(), Wake::default());
-    // The statement is prepared by then: the next thing that is sent is what commits.
-    let warm = through.put_job(&bed.caller, &bed.job("warm"), bed.new_job()).await.expect("made");
-    assert!(matches!(warm, Put::Created(..)));
-    proxy.lose_next_answer();
-    let made = through.put_job(&bed.caller, &bed.job("lost"), bed.new_job()).await.expect("made, and found");
-    assert!(matches!(made, Put::Created(..)), "the commit happened");
-    assert_eq!(proxy.lost(), 1);
-    assert_eq!(bed.count("select count(*) from batchyard.resource where name = 'lost'").await, 1);
-    // Where the database stays away the client is told to come back.
-    proxy.stop();
-    let away = through.put_job(&bed.caller, &bed.job("away"), bed.new_job()).await.expect_err("away");
-    assert_eq!(away.code, ErrorCode::ServiceUnavailable);
-    assert!(away.retry_after.is_some());
 }
 
 #[tokio::test]

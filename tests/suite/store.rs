@@ -12,7 +12,7 @@ use batchyard::domain::snapshot::Change;
 use batchyard::store::{Applied, Lease, Rows, Settings, Store, StoreError};
 use uuid::Uuid;
 
-use crate::bed::{Bed, connect};
+use crate::bed::{Bed, CONNECTIONS, connect};
 use crate::postgres::empty_database;
 
 #[tokio::test]
@@ -223,8 +223,13 @@ async fn a_cluster_goes_when_its_machines_are_gone_and_frees_its_jobs() {
     let cluster = bed.snapshot().await.clusters.remove(0);
     assert!(cluster.deleting);
     let at = bed.now();
-    let leaving =
-        Change::MachineLeaving { uid: machine.uid, revision: machine.revision, deallocation: Deallocation::Terminate, at };
+    let leaving = Change::MachineLeaving {
+        uid: machine.uid,
+        revision: machine.revision,
+        deallocation: Deallocation::Terminate,
+        evict_at: None,
+        at,
+    };
     let gone = Change::MachineGone { uid: machine.uid, revision: machine.revision + 1, at };
     assert_eq!(bed.apply(&[leaving]).await, Applied::All);
     assert_eq!(bed.apply(&[gone]).await, Applied::All);
@@ -235,6 +240,7 @@ async fn a_cluster_goes_when_its_machines_are_gone_and_frees_its_jobs() {
         changed_at: at,
         errors: vec![],
         auto: None,
+        repairs: None,
     };
     assert_eq!(bed.apply(&[status]).await, Applied::All);
     let cluster = bed.snapshot().await.clusters.remove(0);
@@ -297,4 +303,57 @@ async fn many_changes_are_one_transaction() {
     assert!(snapshot.attempts.iter().all(|attempt| attempt.assignments[0].state == AssignmentState::Assigned));
     let written = bed.count("select count(distinct xmin::text::bigint) from batchyard.attempt").await;
     assert_eq!(written, 1, "one transaction");
+}
+
+#[tokio::test]
+async fn requests_that_hold_every_connection_keep_the_reconciler_from_nothing() {
+    let bed = Bed::new().await;
+    let machines = bed.ready(1).await;
+    bed.put_job("a").await;
+    // What requests read and reconcilers do not.
+    let mut holder = bed.pool.begin().await.expect("begins");
+    sqlx::query("lock table batchyard.subscription in access exclusive mode").execute(&mut *holder).await.expect("locks");
+    let stuck = futures_util::future::join_all((0..2 * CONNECTIONS).map(|_| bed.service.subscriptions(bed.caller.tenant)));
+    let reconciling = async {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while bed.count(waiting).await < i64::from(CONNECTIONS) {
+            assert!(tokio::time::Instant::now() < deadline, "the requests hold all connections");
+            tokio::task::yield_now().await;
+        }
+        let long = Duration::from_secs(600);
+        let renewed = bed.rows.take_lease(&bed.lease.name, bed.lease.holder, long).await.expect("asks");
+        assert_eq!(renewed, Some(bed.lease.clone()));
+        let (_, placed) = bed.place(&bed.snapshot().await.jobs[0], &[&machines[0]]);
+        assert_eq!(bed.apply(&[placed]).await, Applied::All);
+        assert_eq!(bed.count(waiting).await, i64::from(CONNECTIONS), "they were held all the while");
+        holder.rollback().await.expect("unlocks");
+    };
+    tokio::join!(stuck, reconciling);
+}
+
+#[tokio::test]
+async fn as_many_waiting_jobs_are_read_as_nodes_may_take() {
+    let bed = Bed::new().await;
+    let machines = bed.ready(1).await;
+    for name in ["a", "b", "c"] {
+        bed.put_job(name).await;
+    }
+    let read = async || {
+        let jobs = bed.snapshot().await.jobs.into_iter();
+        jobs.map(|job| (job.path.rsplit('/').next().expect("a name").to_owned(), job.status.phase)).collect::<Vec<_>>()
+    };
+    let job = |name: &str, phase: Phase| (name.to_owned(), phase);
+    let first = bed.snapshot().await.jobs.remove(0);
+    assert_eq!(read().await, [job("a", Phase::Queued), job("b", Phase::Queued), job("c", Phase::Queued)]);
+
+    let (attempt, place) = bed.place(&first, &[&machines[0]]);
+    assert_eq!(bed.apply(&[place]).await, Applied::All);
+    assert_eq!(read().await, [job("a", Phase::Running), job("b", Phase::Queued)], "the next tells what it waits for");
+
+    // Its node is free as soon as the attempt is ended, in the pass that sees this.
+    let assignment = bed.snapshot().await.attempts[0].assignments[0].clone();
+    let ended = Change::LosePart { attempt, assignment, end: End::Exited { code: 0 } };
+    assert_eq!(bed.apply(&[ended]).await, Applied::All);
+    assert_eq!(read().await, [job("a", Phase::Running), job("b", Phase::Queued), job("c", Phase::Queued)]);
 }

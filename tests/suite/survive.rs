@@ -9,6 +9,8 @@ mod database;
 mod node;
 #[path = "survive/server.rs"]
 mod server;
+#[path = "survive/strays.rs"]
+mod strays;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

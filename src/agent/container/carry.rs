@@ -6,17 +6,15 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use bollard::auth::DockerCredentials;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions,
-};
+use bollard::query_parameters::{CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::agent::container::pull::{NotPulled, pull};
 use crate::agent::container::{Container, Failed, Input, NO_IMAGE, NOT_STARTED, Name, Order, settings};
 use crate::agent::gang::CONTAINER_KEYS;
 use crate::agent::layout::Variables;
@@ -114,7 +112,7 @@ async fn await_engine(name: &Name) -> Result<Docker, Error> {
 }
 
 /// Says what is done, in the form of the job's log, which standard error is.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let now = SystemClock.now().format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
     // What cannot be logged does not keep a job from running.
     let _ = io::stderr().write_all(format!("{now} {text}\n").as_bytes());
@@ -128,11 +126,17 @@ async fn raise(container: &Container) -> Result<(), Failed> {
     })?;
     say(&format!("pulling the image {}", container.image));
     let began = Instant::now();
-    pull(&engine, container).await.map_err(|error| {
+    let digest = pull(&engine, container).await.map_err(|why| {
         let doing = format!("The image '{}' could not be pulled", container.image);
-        Failed::Error(failure(container, NO_IMAGE, &doing, &words(&error)))
+        Failed::Error(match why {
+            NotPulled::Answer(error) => failure(container, NO_IMAGE, &doing, &words(&error)),
+            NotPulled::TooMuch(why) => {
+                about_image(container, EntityError::new(NO_IMAGE, format!("{doing}: {why}"))).with_detail("limit", why)
+            }
+        })
     })?;
-    say(&format!("the image is there after {:.1} s", began.elapsed().as_secs_f64()));
+    let digest = digest.map(|digest| format!(": {digest}")).unwrap_or_default();
+    say(&format!("the image is there after {:.1} s{digest}", began.elapsed().as_secs_f64()));
     remove_others(&engine, container).await.map_err(|error| not_started(&error))?;
     let name = CreateContainerOptions { name: Some(container.name.name.clone()), ..CreateContainerOptions::default() };
     engine.create_container(Some(name), settings::body(container)).await.map_err(|error| not_started(&error))?;
@@ -194,27 +198,16 @@ fn failure(container: &Container, code: &str, doing: &str, answer: &str) -> Enti
         Some(login) if !login.password.is_empty() => answer.replace(&login.password, "***"),
         _ => answer.to_owned(),
     };
-    let error = EntityError::new(code, format!("{doing}: {answer}")).with_detail("imageName", container.image.clone());
-    let registry = container.login.as_ref().and_then(|login| login.registry.clone());
-    let error = registry.into_iter().fold(error, |error, registry| error.with_detail("registry", registry));
-    error.with_detail("answer", answer).with_detail("nodeId", container.node_id.clone())
+    let error = EntityError::new(code, format!("{doing}: {answer}"));
+    about_image(container, error).with_detail("answer", answer)
 }
 
-/// Asks the registry for the image, each time: what the node has of it is not pulled again, and whoever may not have it does not get it
-/// from what others left here.
-async fn pull(engine: &Docker, container: &Container) -> Result<(), Error> {
-    let login = container.login.as_ref().map(|login| DockerCredentials {
-        username: Some(login.username.clone()),
-        password: Some(login.password.clone()),
-        serveraddress: login.registry.clone(),
-        ..DockerCredentials::default()
-    });
-    let options = CreateImageOptions { from_image: Some(container.image.clone()), ..CreateImageOptions::default() };
-    let mut progress = std::pin::pin!(engine.create_image(Some(options), None, login));
-    while let Some(step) = progress.next().await {
-        step?;
-    }
-    Ok(())
+/// The same error with what it is about.
+fn about_image(container: &Container, error: EntityError) -> EntityError {
+    let error = error.with_detail("imageName", container.image.clone());
+    let registry = container.login.as_ref().and_then(|login| login.registry.clone());
+    let error = registry.into_iter().fold(error, |error, registry| error.with_detail("registry", registry));
+    error.with_detail("nodeId", container.node_id.clone())
 }
 
 async fn run(name: &Name, line: &str, environment: &Variables, directory: &str, input: Input) -> Result<u8, Error> {
@@ -326,6 +319,7 @@ fn is_status(error: &Error, wanted: u16) -> bool {
 mod tests {
     use super::*;
     use crate::agent::protocol::RegistryLogin;
+    use crate::domain::container::PullLimits;
 
     #[test]
     fn the_registrys_answer_is_told_without_the_password() {
@@ -337,18 +331,19 @@ mod tests {
             node_id: "tvm-1".into(),
             image: "r.example/a:1".into(),
             login: Some(login),
+            limits: PullLimits::default(),
             shm_size: None,
             memory: None,
             binds: vec![],
             keys: vec![],
-            gpus: false,
+            gpus: vec![],
         };
         let answer = words(&Error::DockerStreamError { error: "denied for canary-password ".into() });
         let error = failure(&container, NO_IMAGE, "The image 'r.example/a:1' could not be pulled", &answer);
         assert_eq!(error.message, "The image 'r.example/a:1' could not be pulled: denied for ***");
         let details: Vec<_> = error.details.iter().map(|d| (d.name.as_str(), d.value.as_str())).collect();
         let expected =
-            [("imageName", "r.example/a:1"), ("registry", "r.example"), ("answer", "denied for ***"), ("nodeId", "tvm-1")];
+            [("imageName", "r.example/a:1"), ("registry", "r.example"), ("nodeId", "tvm-1"), ("answer", "denied for ***")];
         assert_eq!(details, expected);
     }
 }

@@ -7,6 +7,7 @@
 //! What is secret is in no container's description, which engines keep on disk: variables are given to each command as it starts.
 
 mod carry;
+mod pull;
 mod settings;
 
 use std::fs::File;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::layout::Variables;
 use crate::agent::protocol::RegistryLogin;
 use crate::agent::record::{hand_over, read_handed_over};
+use crate::domain::container::PullLimits;
 use crate::domain::resource::EntityError;
 use crate::id::AttemptUid;
 
@@ -66,6 +68,9 @@ pub(super) struct Container {
     pub(super) image: String,
     /// Who may pull it.
     pub(super) login: Option<RegistryLogin>,
+    /// What the pull may take.
+    #[serde(default)]
+    pub(super) limits: PullLimits,
     /// Size of `/dev/shm`. Unit: bytes.
     pub(super) shm_size: Option<u64>,
     /// Most memory; `None` for what the node has. Unit: bytes.
@@ -74,8 +79,8 @@ pub(super) struct Container {
     pub(super) binds: Vec<Bind>,
     /// Files that let it reach the job's other nodes, by name. They are in memory, and there before anything is run.
     pub(super) keys: Vec<(String, String)>,
-    /// Whether it is given all GPUs of the node.
-    pub(super) gpus: bool,
+    /// The GPUs that it is given: all of the node's.
+    pub(super) gpus: Vec<String>,
 }
 
 /// A folder or file of the node that a container sees.

@@ -48,9 +48,9 @@ pub(super) fn body(container: &Container) -> ContainerCreateBody {
             mounts: Some(container.binds.iter().map(|bind| mount(bind, container.own_engine)).collect()),
             tmpfs: (!container.keys.is_empty())
                 .then(|| HashMap::from([(CONTAINER_KEYS.to_owned(), "mode=0700,size=1m".to_owned())])),
-            device_requests: container.gpus.then(|| {
+            device_requests: (!container.gpus.is_empty()).then(|| {
                 vec![DeviceRequest {
-                    count: Some(-1),
+                    device_ids: Some(container.gpus.clone()),
                     capabilities: Some(vec![vec!["gpu".to_owned()]]),
                     ..DeviceRequest::default()
                 }]
@@ -81,6 +81,7 @@ fn mount(bind: &Bind, own_engine: bool) -> Mount {
 mod tests {
     use super::*;
     use crate::agent::container::Name;
+    use crate::domain::container::PullLimits;
 
     fn container() -> Container {
         Container {
@@ -89,6 +90,7 @@ mod tests {
             node_id: "tvm-1".into(),
             image: "a:1".into(),
             login: None,
+            limits: PullLimits::default(),
             shm_size: Some(64),
             memory: None,
             binds: vec![
@@ -96,7 +98,7 @@ mod tests {
                 Bind { source: "/etc/hosts".into(), target: "/etc/hosts".into(), access: Access::Read },
             ],
             keys: vec![],
-            gpus: false,
+            gpus: vec![],
         }
     }
 
@@ -114,9 +116,12 @@ mod tests {
 
     #[test]
     fn another_engine_is_asked_for_the_hosts_network_and_for_gpus() {
-        let made = body(&Container { own_engine: false, gpus: true, ..container() });
+        let made = body(&Container { own_engine: false, gpus: vec!["GPU-1".into()], ..container() });
         let host = made.host_config.expect("there");
         assert_eq!((made.network_disabled, host.network_mode.as_deref()), (None, Some("host")));
-        assert_eq!(host.device_requests.expect("there").len(), 1);
+        let requests = host.device_requests.expect("there");
+        let [request] = requests.as_slice() else { panic!("{requests:?}") };
+        assert_eq!(request.device_ids.as_deref(), Some(["GPU-1".to_owned()].as_slice()));
+        assert_eq!((request.count, request.capabilities.as_deref()), (None, Some([vec!["gpu".to_owned()]].as_slice())));
     }
 }

@@ -6,16 +6,21 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FlockOperation;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::process::Signal;
 
-use crate::agent::engine::{CONTAINERS, Order, RUNTIME, find_program, passage, socket};
+use crate::agent::engine::{CONTAINERS, KEEPER, Order, RUNTIME, find_program, passage, socket};
+use crate::agent::process::Handle;
+use crate::own_file::own_file;
 
 /// Where the engine looks for control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -42,6 +47,10 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// As sooner as the rest of the node is ended when memory runs out, and not later, as the engine would have it.
 const OOM_SCORE: &str = "200";
 
+/// Memory above which the engine gives back at once what it needs no more: a registry may make it hold much for a moment, for which the
+/// next job has no room. Source: the Go runtime's soft limit of memory.
+const MEMORY: &str = "256MiB";
+
 /// Keeps the engine running that `order` describes, until the node ends. Returns at once where another process does.
 ///
 /// # Errors
@@ -63,15 +72,39 @@ pub fn keep(order: &str) -> io::Result<()> {
     make_view(&order)?;
     write_settings(&order)?;
     let proxy = order.registries.as_deref().map(passage::open).transpose()?;
+    let path = order.run.join(KEEPER);
+    let _ = std::fs::remove_file(&path);
+    let wishes = UnixListener::bind(path)?;
+    wishes.set_nonblocking(true)?;
     let mut pause = BACK_OFF.0;
     loop {
         let began = Instant::now();
-        let status = start(&order, proxy.as_deref())?.wait()?;
+        let (status, is_wished) = await_end(start(&order, proxy.as_deref())?, &wishes)?;
+        if is_wished {
+            continue;
+        }
         eprintln!("the engine ended ({status}) after {:?}", began.elapsed());
         pause = if began.elapsed() > SETTLED { BACK_OFF.0 } else { pause };
         std::thread::sleep(pause);
         pause = (pause * 2).min(BACK_OFF.1);
     }
+}
+
+/// Waits until the engine has ended, by itself or because somebody wishes it, and answers whether somebody did.
+fn await_end(mut engine: Child, wishes: &UnixListener) -> io::Result<(ExitStatus, bool)> {
+    let pid = i32::try_from(engine.id()).map_err(io::Error::other)?;
+    // A child that nobody else waits for keeps its number.
+    let process = Handle::open(pid, || true).ok_or_else(|| io::Error::other("the engine cannot be watched"))?;
+    poll(&mut [PollFd::new(&process.descriptor, PollFlags::IN), PollFd::new(wishes, PollFlags::IN)], None)?;
+    let mut wished = Vec::from_iter(wishes.accept());
+    if !wished.is_empty() {
+        // Its own way would take it seconds, to end containers of which there are none.
+        process.signal(Signal::KILL)?;
+    }
+    let status = engine.wait()?;
+    // Whoever wished it meanwhile has it.
+    wished.extend(std::iter::from_fn(|| wishes.accept().ok()));
+    Ok((status, !wished.is_empty()))
 }
 
 /// The view in which the engine runs. What is mounted in the node later is mounted here, too, and nothing the other way.
@@ -122,7 +155,7 @@ fn write_settings(order: &Order) -> io::Result<()> {
         "cgroup-parent": format!("/{CONTAINERS}"),
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "default-runtime": "node",
-        "runtimes": { "node": { "path": std::env::current_exe()?, "runtimeArgs": [RUNTIME] } },
+        "runtimes": { "node": { "path": own_file()?, "runtimeArgs": [RUNTIME] } },
     });
     std::fs::write(order.run.join("daemon.json"), serde_json::to_vec_pretty(&settings)?)
 }
@@ -133,6 +166,9 @@ fn start(order: &Order, proxy: Option<&str>) -> io::Result<std::process::Child> 
     std::fs::create_dir_all(&passing)?;
     // One that was killed leaves its number, which means another process by now.
     let _ = std::fs::remove_file(order.run.join("pid"));
+    // Parts of images, of one that was ended: it clears only a folder that it chose itself.
+    let parts = order.data.join("tmp");
+    let _ = std::fs::remove_dir_all(&parts);
     let mut command = Command::new(program);
     command.env_clear();
     if let Some(proxy) = proxy {
@@ -147,8 +183,9 @@ fn start(order: &Order, proxy: Option<&str>) -> io::Result<std::process::Child> 
         // What holds variables of commands for a moment stays in memory.
         .env("XDG_RUNTIME_DIR", &passing)
         .env("TMPDIR", &passing)
-        .env("DOCKER_TMPDIR", order.data.join("tmp"))
+        .env("DOCKER_TMPDIR", parts)
         .env("HOME", "/root")
+        .env("GOMEMLIMIT", MEMORY)
         .current_dir("/")
         .stdin(Stdio::null())
         .process_group(0)

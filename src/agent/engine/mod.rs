@@ -9,9 +9,11 @@ mod keep;
 mod passage;
 mod runtime;
 
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,18 @@ const CONTAINERS: &str = "containers";
 
 /// Where the engine's program is looked for.
 const FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/sbin", "/usr/bin"];
+
+/// Longest time that a program has to tell its version.
+const TELLING: Duration = Duration::from_secs(2);
+
+/// Longest answer to that. Unit: bytes.
+const LONGEST_VERSION: u64 = 4096;
+
+/// The name of the keeper's socket, beside the engine's: whoever connects wants the engine to end, and is hung up on when it has.
+const KEEPER: &str = "keeper";
+
+/// Longest time until an engine has gone.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// The code of a job's error where its node has nothing that runs containers.
 const MISSING: &str = "JobSettingsNotSupported";
@@ -113,6 +127,36 @@ impl Engines {
         self.keeper = Some(keeper);
         Ok(())
     }
+}
+
+/// What the program that makes containers of a node's own engine tells of its version; `None` where it is not there or tells nothing
+/// within [`TELLING`]. A setup task may have put anything in its place.
+pub(super) fn find_runtime_version() -> Option<String> {
+    let mut command = Command::new(find_program("runc")?);
+    command.arg("--version").env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut program = command.spawn().ok()?;
+    let deadline = Instant::now() + TELLING;
+    while program.try_wait().ok()?.is_none() {
+        if Instant::now() > deadline {
+            let _ = program.kill();
+            let _ = program.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut told = String::new();
+    program.stdout.take()?.take(LONGEST_VERSION).read_to_string(&mut told).ok()?;
+    Some(told)
+}
+
+/// Has the node's own engine that listens at `socket` ended, with all that it is doing, and started afresh. Returns when it has gone.
+///
+/// # Errors
+/// Nothing keeps it, or it does not end.
+pub(super) fn restart(socket: &Path) -> io::Result<()> {
+    let mut keeper = UnixStream::connect(socket.with_file_name(KEEPER))?;
+    keeper.set_read_timeout(Some(ENDING))?;
+    keeper.read(&mut [0]).map(drop)
 }
 
 fn missing(what: &str) -> EntityError {

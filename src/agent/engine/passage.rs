@@ -5,8 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,6 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rand::RngExt;
 use subtle::ConstantTimeEq;
+
+use crate::server_sockets;
 
 /// The engine's name at its own proxy.
 const USER: &str = "engine";
@@ -68,7 +69,7 @@ fn pass(mut engine: &TcpStream, folder: &Path, expected: &str) -> io::Result<()>
         return engine.write_all(b"HTTP/1.1 407 for the engine alone\r\nContent-Length: 0\r\n\r\n");
     }
     engine.set_read_timeout(None)?;
-    let Some(mut server) = find_server(folder) else {
+    let Ok(mut server) = server_sockets::connect(folder) else {
         return engine.write_all(b"HTTP/1.1 503 no server answers\r\nContent-Length: 0\r\n\r\n");
     };
     server.write_all(format!("CONNECT {target} HTTP/1.1\r\n\r\n").as_bytes())?;
@@ -105,13 +106,6 @@ fn is_let_in(head: &str, expected: &str) -> bool {
     let headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
     let mut given = headers.filter(|(name, _)| name.eq_ignore_ascii_case("proxy-authorization")).map(|(_, value)| value.trim());
     given.any(|given| given.as_bytes().ct_eq(expected.as_bytes()).into())
-}
-
-/// A server that answers: the sockets of those that are gone do not.
-fn find_server(folder: &Path) -> Option<UnixStream> {
-    let entries = std::fs::read_dir(folder).ok()?;
-    let sockets: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    sockets.iter().find_map(|socket| UnixStream::connect(socket).ok())
 }
 
 #[cfg(test)]

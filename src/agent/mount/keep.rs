@@ -155,7 +155,8 @@ impl Keeper {
     fn plan(&self, hidden: &mut Vec<String>) -> Result<Plan, String> {
         let source: &Source = &self.hold.mount.source;
         let text = |error: io::Error| error.to_string();
-        let way = match (&self.hold.gate, way(source)) {
+        let kernel = std::fs::read_to_string("/proc/filesystems").map_err(text)?;
+        let way = match (&self.hold.gate, way(source, &kernel)) {
             (Some(gate), Some(way)) => {
                 // Said before any program tries, in words that name what is in the way.
                 if let Some(why) = relay::refusal(gate, &way.to) {
@@ -165,13 +166,13 @@ impl Keeper {
             }
             _ => None,
         };
-        let kernel = std::fs::read_to_string("/proc/filesystems").map_err(text)?;
         let site = Site {
             target: &self.hold.target,
             cache: &self.hold.cache,
             user: self.hold.user.as_ref(),
             kernel: &kernel,
             commands: self.hold.commands,
+            gate: self.hold.gate.as_deref(),
         };
         let hide = |password: &str| {
             if !is_here("rclone") {

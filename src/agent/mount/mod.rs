@@ -136,7 +136,7 @@ impl Mounts {
         let folder = bootstrap.state_dir.join(FOLDER);
         let isolation = bootstrap.isolation;
         let mut mounts = Mounts { folder, isolation, held: BTreeMap::new(), tasks, heard };
-        if isolation != Isolation::Namespaces {
+        if !isolation.has_root() {
             return Ok(mounts);
         }
         std::fs::create_dir_all(&mounts.folder)?;
@@ -190,7 +190,7 @@ impl Mounts {
         if wanted.is_empty() {
             return Progress::Ready;
         }
-        if self.isolation != Isolation::Namespaces {
+        if !self.isolation.has_root() {
             let places: Vec<&str> = wanted.iter().map(|mount| mount.place.as_str()).collect();
             let message = format!(
                 "This node is a process group without mounts of its own, so that it cannot mount {}. Nodes that are separated by namespaces \

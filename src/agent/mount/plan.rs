@@ -7,10 +7,15 @@ use std::path::Path;
 
 use percent_encoding::percent_decode_str;
 
+use crate::agent::nfs::{self, Options, Order, Way as ServerWay};
 use crate::agent::protocol::Source;
 use crate::domain::bootstrap::JobUser;
+use crate::domain::door::{Knock, Pass, Service};
 use crate::domain::mount::{COMMAND_FAILED, CONTAINER_FAILED, SERVER_FAILED, SHARE_FAILED};
 use crate::domain::storage::{Endpoint, HostPort, ShareAt};
+
+/// The kernel's client of NFS, of version 4, among file systems.
+const NFS: &str = "nfs4";
 
 /// What the storage is called among rclone's remotes.
 const REMOTE: &str = "store";
@@ -54,15 +59,43 @@ pub(super) struct Site<'a> {
     pub(super) kernel: &'a str,
     /// Whether mount commands of users may run.
     pub(super) commands: bool,
+    /// The node's gate.
+    pub(super) gate: Option<&'a Path>,
+}
+
+/// Where a directory of a file server is.
+struct ServerAt<'a> {
+    address: &'a str,
+    directory: &'a str,
+    pass: Option<&'a Pass>,
 }
 
 /// How storage is reached that the node's network does not lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Way {
     /// Where it ends.
-    pub(super) to: HostPort,
+    pub(super) to: To,
     /// Whether it is asked as a proxy of HTTP is, for connections that are encrypted end to end; else all bytes go there.
     pub(super) proxy: bool,
+}
+
+/// Where a way ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    /// At a storage.
+    Storage(HostPort),
+    /// At a file server, which is asked to let the node in. Holds a secret.
+    Server(Knock),
+}
+
+impl To {
+    /// What the gate is asked.
+    pub(super) fn line(&self) -> String {
+        match self {
+            To::Storage(at) => at.to_string(),
+            To::Server(knock) => knock.line(),
+        }
+    }
 }
 
 /// A program to run.
@@ -87,6 +120,9 @@ impl Program {
         }
     }
 }
+
+/// In place of a program's name: this one.
+pub(super) const SELF: &str = "batchyard";
 
 /// In place of a program's name: a line for a shell.
 pub(super) const SHELL: &str = "sh";
@@ -148,15 +184,19 @@ pub(super) fn secrets(source: &Source) -> Vec<String> {
             let proof = access.split('&').find_map(|part| part.strip_prefix("sig=")).unwrap_or_default().to_owned();
             vec![access.clone(), percent_decode_str(&proof).decode_utf8_lossy().into_owned(), proof]
         }
-        Source::Server { .. } | Source::Command { .. } => Vec::new(),
+        Source::Server { pass, .. } => pass.iter().map(|pass| pass.proof.clone()).collect(),
+        Source::Command { .. } => Vec::new(),
     }
 }
 
-/// The way that a storage needs where the node's network does not lead there. File servers are in the cluster's own network.
-pub(super) fn way(source: &Source) -> Option<Way> {
+/// The way that a storage needs where the node's network does not lead there. The client of NFS in this binary has one of its own.
+pub(super) fn way(source: &Source, kernel: &str) -> Option<Way> {
     match source {
-        Source::Share { at, .. } => Some(Way { to: at.smb.clone(), proxy: false }),
-        Source::Container { at, .. } => Some(Way { to: at.at.clone(), proxy: at.tls }),
+        Source::Share { at, .. } => Some(Way { to: To::Storage(at.smb.clone()), proxy: false }),
+        Source::Container { at, .. } => Some(Way { to: To::Storage(at.at.clone()), proxy: at.tls }),
+        Source::Server { pass: Some(pass), .. } if has(kernel, NFS) => {
+            Some(Way { to: To::Server(Knock { pass: pass.clone(), service: Service::Files }), proxy: false })
+        }
         Source::Server { .. } | Source::Command { .. } => None,
     }
 }
@@ -183,7 +223,9 @@ pub(super) fn plan(
         Source::Container { at, container, access, options, .. } => {
             container_by_rclone(at, container, access, options.as_deref(), site, way)
         }
-        Source::Server { address, directory, options } => server(address, directory, options.as_deref(), site),
+        Source::Server { address, directory, options, pass } => {
+            server(&ServerAt { address, directory, pass: pass.as_ref() }, options.as_deref(), site, way)
+        }
         Source::Command { line } => command(line, site),
     }
 }
@@ -355,35 +397,76 @@ fn unknown(word: &str) -> String {
     format!("the mountOptions hold '{word}', which this node does not know")
 }
 
-/// By the kernel's client. A node whose kernel has none needs a client of another kind, which would be planned here.
-fn server(address: &str, directory: &str, options: Option<&str>, site: &Site<'_>) -> Result<Plan, String> {
-    if !has(site.kernel, "nfs") && !has(site.kernel, "nfs4") {
-        return Err("this node cannot mount NFS: its kernel has no client for it".into());
+/// By the kernel's client, where there is one; else by the client of this binary. Where the network does not lead to the server, one goes
+/// over the way that was opened for it, and the other is handed connections by the node's gate.
+fn server(at: &ServerAt<'_>, options: Option<&str>, site: &Site<'_>, over: Option<&HostPort>) -> Result<Plan, String> {
+    let options = options.unwrap_or_default();
+    let known = Options::parse(options).map_err(|option| unknown(&option))?;
+    let way = match (site.gate, at.pass) {
+        _ if has(site.kernel, NFS) => return server_by_kernel(at, options, site, over),
+        (Some(socket), Some(pass)) => ServerWay::Gate { socket: socket.to_owned(), pass: pass.clone() },
+        _ => ServerWay::Network(at.address.parse().map_err(|_| format!("'{}' is no address", at.address))?),
+    };
+    if !has(site.kernel, "fuse") {
+        return Err("this node cannot mount NFS: its kernel has neither a client for it nor FUSE".into());
     }
+    let order = Order {
+        way,
+        name: at.address.to_owned(),
+        directory: at.directory.to_owned(),
+        target: site.target.to_owned(),
+        options: known,
+    };
+    let order = serde_json::to_string(&order).map_err(|error| error.to_string())?;
+    let mount = Program {
+        name: SELF,
+        arguments: vec![nfs::SUBCOMMAND.to_owned()],
+        variables: vec![(nfs::VARIABLE.to_owned(), order)],
+        settings: None,
+    };
+    Ok(Plan { check: None, mount, life: Life::Program })
+}
+
+/// By the kernel's client: of version 4 over a way, which is one port; of any version by the network, as its user wishes.
+///
+/// Source: nfs(5).
+fn server_by_kernel(at: &ServerAt<'_>, options: &str, site: &Site<'_>, over: Option<&HostPort>) -> Result<Plan, String> {
     let mut all: Vec<String> = Vec::new();
-    for option in options.unwrap_or_default().split([',', ' ']).filter(|option| !option.is_empty()) {
-        let name = option.split_once('=').map_or(option, |(name, _)| name);
-        const KNOWN: [&str; 22] = [
-            "rw", "ro", "soft", "hard", "intr", "nointr", "timeo", "retrans", "rsize", "wsize", "vers", "nfsvers", "proto",
-            "noatime", "nolock", "lock", "sec", "actimeo", "ac", "noac", "async", "sync",
-        ];
+    for option in options.split([',', ' ']).filter(|option| !option.is_empty()) {
         let plain = |c: char| c.is_ascii_alphanumeric() || "=._-".contains(c);
-        if !KNOWN.contains(&name) || !option.chars().all(plain) {
+        if !option.chars().all(plain) {
             return Err(unknown(option));
         }
-        all.push(option.to_owned());
+        let name = option.split('=').next().unwrap_or_default();
+        if over.is_none() || !OF_THE_WAY.contains(&name) {
+            all.push(option.to_owned());
+        }
     }
+    let (kind, host) = match over {
+        Some(way) => {
+            // A server that is away for longer is an error, not a wait without end.
+            if !all.iter().any(|option| option == "hard") {
+                all.extend(["soft", "timeo=100", "retrans=3"].map(str::to_owned));
+            }
+            all.extend(["vers=4.2".into(), "proto=tcp".into(), format!("port={}", way.port)]);
+            ("nfs4", way.host.as_str())
+        }
+        None => ("nfs", at.address),
+    };
     all.extend(["nosuid".into(), "nodev".into()]);
     let arguments = vec![
         "-t".into(),
-        "nfs".into(),
+        kind.into(),
         "-o".into(),
         all.join(","),
-        format!("{address}:{directory}"),
+        format!("{host}:{}", at.directory),
         site.target.display().to_string(),
     ];
     Ok(Plan { check: None, mount: Program { name: "mount", arguments, variables: vec![], settings: None }, life: Life::Kernel })
 }
+
+/// Options of the kernel's client that say where a server is and how it is spoken to: known where it is reached over a way.
+const OF_THE_WAY: [&str; 9] = ["vers", "nfsvers", "minorversion", "port", "proto", "tcp", "udp", "mountport", "mountproto"];
 
 fn command(line: &str, site: &Site<'_>) -> Result<Plan, String> {
     if !site.commands {
@@ -415,7 +498,8 @@ mod tests {
     fn planned(source: &Source, kernel: &str, way: Option<&str>) -> Result<Plan, String> {
         let user = user();
         let way = way.map(|way| HostPort::parse(way, 1).expect("a host"));
-        let site = Site { target: Path::new("/m/afs"), cache: Path::new("/c"), user: Some(&user), kernel, commands: false };
+        let site =
+            Site { target: Path::new("/m/afs"), cache: Path::new("/c"), user: Some(&user), kernel, commands: false, gate: None };
         plan(source, &site, way.as_ref(), |password| Ok(format!("hidden({})", password.len())))
     }
 
@@ -522,9 +606,12 @@ mod tests {
             address: "10.0.0.4".into(),
             directory: "/data".into(),
             options: options.map(Into::into),
+            pass: None,
         };
-        assert!(planned(&nfs(None), KERNEL, None).err().expect("impossible").contains("cannot mount NFS"));
-        let plan = planned(&nfs(Some("rw,vers=4.2")), "nodev\tnfs4\n", None).expect("possible");
+        assert!(planned(&nfs(None), "nodev\tproc\n", None).err().expect("impossible").contains("cannot mount NFS"));
+        let plan = planned(&nfs(Some("timeo=20")), KERNEL, None).expect("possible");
+        assert_eq!((plan.mount.shown().as_str(), plan.life), ("batchyard mount-nfs", Life::Program));
+        let plan = planned(&nfs(Some("rw,vers=4.2")), "nodev\tnfs4\n\text4\n", None).expect("possible");
         assert_eq!(plan.mount.shown(), "mount -t nfs -o rw,vers=4.2,nosuid,nodev 10.0.0.4:/data /m/afs");
         assert!(planned(&nfs(Some("dev")), "nodev\tnfs\n", None).is_err());
         let command = Source::Command { line: "mount -t glusterfs 10.0.0.4:/gv0".into() };

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::agent::mount::plan::{Program, SHELL};
+use crate::agent::mount::plan::{Program, SELF, SHELL};
 
 /// Lines of a program's errors that are kept, and the length of each. Unit of the length: bytes.
 const KEPT: (usize, usize) = (10, 400);
@@ -78,7 +78,7 @@ pub(super) struct Running {
 
 /// Whether a program is here.
 pub(super) fn is_here(name: &str) -> bool {
-    name == SHELL || PATH.split(':').any(|folder| Path::new(folder).join(name).exists())
+    [SELF, SHELL].contains(&name) || PATH.split(':').any(|folder| Path::new(folder).join(name).exists())
 }
 
 /// Starts a program. Its home is `home`; nothing of this process's environment is its.
@@ -92,6 +92,7 @@ pub(super) fn start(program: &Program, home: &Path) -> io::Result<Running> {
             shell.arg("-c");
             shell
         }
+        SELF => Command::new("/proc/self/exe"),
         name => Command::new(name),
     };
     command

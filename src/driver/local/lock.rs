@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(40);
 
 /// A folder that nobody else has, until this is dropped.
 #[derive(Debug)]
-pub(super) struct FolderLock {
+pub(in crate::driver) struct FolderLock {
     _folder: File,
 }
 
@@ -24,7 +24,7 @@ impl FolderLock {
     ///
     /// # Errors
     /// It cannot be made or opened, or is not free in time.
-    pub(super) fn make(path: &Path) -> io::Result<FolderLock> {
+    pub(in crate::driver) fn make(path: &Path) -> io::Result<FolderLock> {
         loop {
             make_folder(path, 0o700)?;
             if let Some(lock) = FolderLock::find(path)? {
@@ -76,7 +76,7 @@ pub(super) fn is_held(path: &Path) -> bool {
 }
 
 /// Makes a folder with exactly this mode, and its parents; one that is there is left as it is.
-pub(super) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+pub(in crate::driver) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(at("make", path))
 }

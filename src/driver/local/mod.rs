@@ -7,15 +7,18 @@
 
 mod base;
 mod cgroup;
+mod disk;
+mod gpus;
 mod init;
-mod layout;
-mod lock;
+pub(in crate::driver) mod layout;
+pub(in crate::driver) mod lock;
 mod netlink;
-mod network;
+pub(in crate::driver) mod network;
 mod node;
 mod privilege;
 mod process;
 mod remove;
+mod renew;
 mod start;
 mod watch;
 
@@ -24,21 +27,25 @@ use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch as signal};
 
-use crate::domain::bootstrap::Isolation;
+use crate::domain::bootstrap::{Isolation, ServerAddress};
 use crate::domain::machine::{MachineSpec, Observed, Size};
 use crate::domain::storage::Storages;
 use crate::driver::local::cgroup::Cgroups;
+use crate::driver::local::disk::Disks;
+use crate::driver::local::gpus::HostGpus;
 use crate::driver::local::layout::NodeFolder;
 use crate::driver::local::lock::{FolderLock, make_folder};
 use crate::driver::local::network::Networks;
 use crate::driver::local::node::{Host, LAYERED, SharedHost};
 use crate::driver::local::watch::Processes;
-use crate::driver::{Capabilities, Driver, DriverError, sizes};
+use crate::driver::{Capabilities, Driver, DriverError, LONGEST_BOOT, Listing, sizes};
 
 pub use init::node_init;
+pub use network::{HostBridge, NodeNetwork};
 pub use privilege::Privilege;
 
 /// What the driver is built from.
@@ -72,6 +79,27 @@ pub struct Settings {
     pub program: Option<Vec<String>>,
     /// What runs containers on nodes; `None` for nothing.
     pub engine: Option<EngineChoice>,
+    /// Which GPUs there are.
+    pub gpus: GpuChoice,
+    /// Files of the host that nodes with [`Privilege::VirtualMachines`] make their machines of, by the names that they have there.
+    pub machine_files: Vec<(String, PathBuf)>,
+    /// The network that nodes are in.
+    pub network: NodeNetwork,
+    /// How agents reach servers, where that is not by the sockets of this host.
+    pub server: Option<ServerAddress>,
+    /// The time after which a node ends itself where no server answers its agent; `None` for never. For nodes in namespaces.
+    pub fence: Option<Duration>,
+}
+
+/// Which GPUs a host has, and what becomes of sizes with more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GpuChoice {
+    /// So many that do not exist, in place of those that do; 0 for those that do.
+    pub simulated: u32,
+    /// The vendor's library that tells of them; `None` for the one that the driver installed.
+    pub library: Option<PathBuf>,
+    /// Whether there are no sizes with more GPUs than the host has, rather than with those that it has.
+    pub refuse_missing: bool,
 }
 
 /// What runs containers on nodes.
@@ -104,7 +132,7 @@ impl LocalDriver {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the owner is not a short name"));
         }
         let isolation = privilege::decide(settings.privilege)?;
-        if isolation == Isolation::Namespaces && matches!(settings.engine, Some(EngineChoice::Socket(_))) {
+        if isolation.has_root() && matches!(settings.engine, Some(EngineChoice::Socket(_))) {
             let why = "a container engine of the host cannot see nodes that have namespaces: they have engines of their own";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
@@ -130,20 +158,29 @@ impl LocalDriver {
         }
         let nodes = dir.join("nodes");
         let base_etc = match isolation {
-            Isolation::Namespaces => prepare_base(&dir.join("base"), &nodes)?,
+            Isolation::Namespaces | Isolation::VirtualMachine => prepare_base(&dir.join("base"), &nodes)?,
             Isolation::ProcessGroup => PathBuf::new(),
         };
         let storage = dir.join(layout::STORAGE);
         layout::write_json(&storage, &settings.storage)?;
         let cgroups = match isolation {
-            Isolation::Namespaces => Cgroups::detect(&settings.owner),
+            Isolation::Namespaces | Isolation::VirtualMachine => Cgroups::detect(&settings.owner),
             Isolation::ProcessGroup => Cgroups::none(),
         };
+        let (cores, memory_mib) = host_size();
+        let gpus = HostGpus::find(&settings.gpus, dir.join("gpus"));
+        let sizes = sizes::for_host(cores, memory_mib, gpus.count());
+        let sizes = if settings.gpus.refuse_missing { sizes::without_missing_gpus(sizes) } else { sizes };
         let host = Host {
-            networks: Networks::new(dir.join("clusters"), nodes.clone(), isolation),
+            gpus,
+            disks: Disks::new(dir.join("disks")),
+            doors: dir.join("doors"),
+            networks: Networks::new(dir.join("clusters"), nodes.clone(), isolation, settings.network),
             nodes,
             isolation,
             sockets,
+            server: settings.server,
+            fence: settings.fence,
             registries,
             share,
             storage,
@@ -154,13 +191,16 @@ impl LocalDriver {
             program: settings.program,
             login: settings.login,
             engine: settings.engine,
+            machine_files: settings.machine_files,
             base_etc,
             cgroups,
             processes: Processes::new()?,
         };
-        let (cores, memory_mib) = host_size();
+        if let Err(error) = host.networks.release_stale() {
+            tracing::warn!(error = %error, "what an earlier server left of clusters' networks stays for now");
+        }
         tracing::info!(isolation = isolation.as_str(), cores, memory_mib, "nodes are made on this host");
-        Ok(LocalDriver { host: Arc::new(host), sizes: sizes::for_host(cores, memory_mib, 0) })
+        Ok(LocalDriver { host: Arc::new(host), sizes })
     }
 }
 
@@ -171,15 +211,20 @@ impl Driver for LocalDriver {
         self.in_thread(move |host| host.ensure(&spec)).await
     }
 
-    async fn list(&self) -> Result<Vec<Observed>, DriverError> {
+    async fn list(&self) -> Result<Listing, DriverError> {
         let host = Arc::clone(&self.host);
         let listed = tokio::task::spawn_blocking(move || host.list()).await;
-        listed.unwrap_or_else(|broken| Err(io::Error::other(broken))).map_err(sort_error)
+        listed.unwrap_or_else(|broken| Err(io::Error::other(broken))).map(Listing::from).map_err(sort_error)
     }
 
     async fn delete(&self, name: &str) -> Result<(), DriverError> {
         let name = name.to_owned();
         self.in_thread(move |host| host.delete(&name)).await
+    }
+
+    async fn evidence(&self, name: &str) -> Option<String> {
+        let (host, name) = (Arc::clone(&self.host), name.to_owned());
+        tokio::task::spawn_blocking(move || host.evidence(&name)).await.ok().flatten()
     }
 
     fn changes(&self) -> Option<signal::Receiver<u64>> {
@@ -195,7 +240,10 @@ impl Driver for LocalDriver {
             name: "local",
             isolation: self.host.isolation.as_str().to_owned(),
             share: self.host.share.is_some(),
-            file_servers: false,
+            // A disk is mounted, which a process group cannot.
+            file_servers: self.host.isolation.has_root() && disk::is_possible(),
+            fence: self.host.fence,
+            longest_boot: LONGEST_BOOT,
         }
     }
 }

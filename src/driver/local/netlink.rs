@@ -97,6 +97,17 @@ impl Netlink {
         self.send(message)
     }
 
+    /// Plugs an interface into the bridge `master`, and turns it on.
+    ///
+    /// # Errors
+    /// There is none of that number.
+    pub(super) fn plug(&mut self, index: u32, master: u32) -> io::Result<()> {
+        let mut message = Message::new(NEW_LINK, 0);
+        message.link(index, UP, UP);
+        message.number(ATTR_MASTER, master);
+        self.send(message)
+    }
+
     /// Turns an interface on.
     ///
     /// # Errors

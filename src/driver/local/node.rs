@@ -5,10 +5,10 @@
 //! as its folder does; the folder is made first and removed last.
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,15 +16,18 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FlockOperation;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::domain::bootstrap::{AgentBootstrap, Engine, Isolation, ServerAddress};
-use crate::domain::machine::{MachineSpec, Observed, Presence};
+use crate::domain::bootstrap::{AgentBootstrap, Engine, Isolation, ServerAddress, Store};
+use crate::domain::machine::{MachineSpec, Observed, Presence, Role};
 use crate::driver::local::EngineChoice;
 use crate::driver::local::cgroup::{Cgroups, NodeGroup};
-use crate::driver::local::layout::{self, NodeFolder, NodeSpec, at, is_host_name, is_machine_name};
+use crate::driver::local::disk::{self, Disks};
+use crate::driver::local::gpus::{HostGpus, Lease};
+use crate::driver::local::layout::{self, Device, NodeFolder, NodeSpec, Shell, Told, at, is_host_name, is_machine_name};
 use crate::driver::local::lock::{FolderLock, is_held, make_folder};
 use crate::driver::local::network::{self, Networks};
 use crate::driver::local::process::{kill_all, list_marked};
 use crate::driver::local::remove::{remove_contents, remove_tree};
+use crate::driver::local::renew;
 use crate::driver::local::start::{NODE_VARIABLE, Outside, start};
 use crate::driver::local::watch::Processes;
 
@@ -40,6 +43,10 @@ pub(super) struct Host {
     pub(super) nodes: PathBuf,
     pub(super) isolation: Isolation,
     pub(super) sockets: PathBuf,
+    /// How agents reach servers, where that is not by those.
+    pub(super) server: Option<ServerAddress>,
+    /// The time after which a node that hears no server ends itself.
+    pub(super) fence: Option<Duration>,
     pub(super) registries: Option<PathBuf>,
     pub(super) share: Option<PathBuf>,
     /// The file that says where storage is.
@@ -55,10 +62,17 @@ pub(super) struct Host {
     pub(super) login: Option<IpAddr>,
     /// What runs containers.
     pub(super) engine: Option<EngineChoice>,
+    /// What virtual machines are made of.
+    pub(super) machine_files: Vec<(String, PathBuf)>,
     /// The folder that every node's `/etc` is a layer over.
     pub(super) base_etc: PathBuf,
     pub(super) cgroups: Cgroups,
+    pub(super) gpus: HostGpus,
     pub(super) networks: Networks,
+    /// The disks of file servers.
+    pub(super) disks: Disks,
+    /// The folders of their doors.
+    pub(super) doors: PathBuf,
     pub(super) processes: Processes,
 }
 
@@ -85,7 +99,11 @@ impl Host {
         }
         self.processes.remove(&spec.name);
         remove_contents(folder.path(), &[])?;
-        match self.make(spec, &folder) {
+        let disk = match &spec.role {
+            Role::FileServer(disk) => self.check_isolated().and_then(|()| self.disks.ensure(disk)),
+            Role::Node => Ok(()),
+        };
+        match disk.and_then(|()| self.make(spec, &folder)) {
             Ok(address) => Ok(observed(&spec.name, Presence::Present, Some(address))),
             Err(error) => {
                 // The next call begins at nothing; what cannot be removed now is found by `list`.
@@ -97,26 +115,41 @@ impl Host {
         }
     }
 
+    fn check_isolated(&self) -> io::Result<()> {
+        match self.isolation {
+            Isolation::Namespaces | Isolation::VirtualMachine => Ok(()),
+            Isolation::ProcessGroup => {
+                let why = "a process group cannot be a file server: it has no mounts of its own. The server needs the rights to make namespaces";
+                Err(io::Error::new(io::ErrorKind::Unsupported, why))
+            }
+        }
+    }
+
     fn make(&self, machine: &MachineSpec, folder: &NodeFolder) -> io::Result<Ipv4Addr> {
         let address = self.networks.with(machine.cluster, |n| n.take_address(&machine.name, &machine.node_id))?;
+        let lease = self.gpus.take(&self.nodes, machine.size.gpus)?;
         let groups = match self.isolation {
-            Isolation::Namespaces => self.cgroups.make(&machine.name, &machine.size)?,
+            Isolation::Namespaces => self.cgroups.make(&machine.name, &machine.size, &lease.devices)?,
+            Isolation::VirtualMachine => self.cgroups.make(&machine.name, &machine.size, &machine_devices())?,
             Isolation::ProcessGroup => Vec::new(),
         };
-        let bootstrap = self.bootstrap(machine, folder, &groups);
-        let spec = self.spec(machine, folder, address, groups);
+        let login = self.login.filter(|_| self.isolation.has_root()).map(listen).transpose()?;
+        let mut bootstrap = self.bootstrap(machine, folder, address, &groups, &lease);
+        if self.isolation == Isolation::VirtualMachine {
+            bootstrap.login = login.as_ref().map(TcpListener::local_addr).transpose()?;
+        }
+        let spec = self.spec(machine, folder, address, groups, &lease);
+        make_folder(&self.door(machine), 0o700)?;
         layout::write_json(&folder.bootstrap(), &bootstrap)?;
         layout::write_json(&folder.spec(), &spec)?;
+        // From now on the spec says whose they are.
+        drop(lease);
         let lock = lock_alive(folder)?;
-        let login = match (self.isolation, self.login) {
-            (Isolation::Namespaces, Some(address)) => Some(listen(address)?),
-            _ => None,
-        };
         let login = login.as_ref().map(AsFd::as_fd);
 
         let mut starting = match self.isolation {
             Isolation::ProcessGroup => start(&self.binary, folder, &spec, &lock, None)?,
-            Isolation::Namespaces => self.networks.with(machine.cluster, |network| {
+            Isolation::Namespaces | Isolation::VirtualMachine => self.networks.with(machine.cluster, |network| {
                 if let Some(fabric) = network.find_fabric() {
                     return start(&self.binary, folder, &spec, &lock, Some(&Outside { fabric: fabric.as_fd(), login }));
                 }
@@ -141,11 +174,31 @@ impl Host {
         Ok(address)
     }
 
-    fn bootstrap(&self, machine: &MachineSpec, folder: &NodeFolder, groups: &[NodeGroup]) -> AgentBootstrap {
+    /// The folder of a file server's door: of its own, as long as there is one of its machines.
+    fn door(&self, machine: &MachineSpec) -> PathBuf {
+        match &machine.role {
+            Role::FileServer(_) => self.doors.join(machine.cluster.to_string()),
+            Role::Node => self.doors.clone(),
+        }
+    }
+
+    fn bootstrap(
+        &self,
+        machine: &MachineSpec,
+        folder: &NodeFolder,
+        address: Ipv4Addr,
+        groups: &[NodeGroup],
+        lease: &Lease,
+    ) -> AgentBootstrap {
         let inside = |name: &str| PathBuf::from(layout::PRIVATE).join(name);
+        let is_machine = self.isolation == Isolation::VirtualMachine;
         let (server, state_dir, tasks_root, job_user) = match self.isolation {
             Isolation::Namespaces => {
                 (inside("sockets"), layout::STATE.into(), layout::TASKS_ROOT.into(), Some(layout::job_user()))
+            }
+            // It starts again, and goes on as who it was.
+            Isolation::VirtualMachine => {
+                (inside("sockets"), layout::MACHINE_STATE.into(), layout::TASKS_ROOT.into(), Some(layout::job_user()))
             }
             Isolation::ProcessGroup => (self.sockets.clone(), folder.state(), folder.tasks(), None),
         };
@@ -153,16 +206,18 @@ impl Host {
             machine: machine.name.clone(),
             node_id: machine.node_id.clone(),
             join_token: machine.bootstrap.join_token.clone(),
-            server: ServerAddress::Sockets(server),
+            server: self.server.clone().unwrap_or(ServerAddress::Sockets(server)),
             isolation: self.isolation,
             state_dir,
             tasks_root,
             shares: self.share.iter().map(|_| layout::SHARE.to_owned()).collect(),
             job_user,
-            gangs: Some(match self.isolation {
-                Isolation::Namespaces => inside("gangs"),
-                Isolation::ProcessGroup => self.networks.gangs_folder(machine.cluster),
-            }),
+            gangs: match self.isolation {
+                // Those of other hosts do not have it.
+                Isolation::Namespaces => (!self.networks.is_of_host()).then(|| inside("gangs")),
+                Isolation::VirtualMachine => None,
+                Isolation::ProcessGroup => Some(self.networks.gangs_folder(machine.cluster)),
+            },
             engine: match (self.isolation, &self.engine) {
                 (Isolation::Namespaces, Some(EngineChoice::Own)) => {
                     let registries = self.registries.as_ref().map(|_| inside("registries"));
@@ -171,15 +226,41 @@ impl Host {
                 (_, Some(EngineChoice::Socket(socket))) => Some(Engine::Socket(socket.clone())),
                 _ => None,
             },
-            gate: (self.isolation == Isolation::Namespaces).then(|| inside(layout::GATE)),
-            mount_commands: self.mount_commands,
-            job_groups: groups.iter().map(|group| inside("cgroup").join(&group.name)).collect(),
+            names: self.networks.is_of_host().then(|| Path::new(layout::CLUSTER).join(layout::HOSTS)),
+            fence: self.fence.map(|_| Path::new(layout::STATE).join(layout::HEARD)),
+            gate: (self.isolation.has_root() && !self.networks.is_of_host()).then(|| inside(layout::GATE)),
+            // They reach the machine's own kernel, and no other.
+            mount_commands: self.mount_commands || is_machine,
+            login: None,
+            store: matches!(machine.role, Role::FileServer(_)).then(|| Store {
+                data: layout::DATA.into(),
+                run: inside("export"),
+                door: Some(inside(layout::DOOR)),
+                address: if is_machine { Ipv4Addr::LOCALHOST } else { address }.into(),
+                own_kernel: is_machine,
+            }),
+            gpus: lease.gpus.clone(),
+            gpu_library: self.gpus.library().map(|library| match self.isolation {
+                Isolation::Namespaces | Isolation::VirtualMachine => inside(layout::GPU_LIBRARY),
+                Isolation::ProcessGroup => library.to_owned(),
+            }),
+            job_groups: match self.isolation {
+                Isolation::VirtualMachine => Vec::new(),
+                _ => groups.iter().map(|group| inside("cgroup").join(&group.name)).collect(),
+            },
         }
     }
 
-    fn spec(&self, machine: &MachineSpec, folder: &NodeFolder, address: Ipv4Addr, groups: Vec<NodeGroup>) -> NodeSpec {
+    fn spec(
+        &self,
+        machine: &MachineSpec,
+        folder: &NodeFolder,
+        address: Ipv4Addr,
+        groups: Vec<NodeGroup>,
+        lease: &Lease,
+    ) -> NodeSpec {
         let (binary, bootstrap, home) = match self.isolation {
-            Isolation::Namespaces => {
+            Isolation::Namespaces | Isolation::VirtualMachine => {
                 (format!("{}/batchyard", layout::PRIVATE), format!("{}/bootstrap.json", layout::PRIVATE), "/root".into())
             }
             Isolation::ProcessGroup => {
@@ -193,6 +274,8 @@ impl Host {
             cluster: machine.cluster,
             isolation: self.isolation,
             address,
+            in_host_network: self.networks.is_of_host(),
+            fence: self.fence,
             program: self.program.clone().unwrap_or_else(|| vec![binary, "agent".to_owned(), bootstrap]),
             environment: vec![
                 text("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -212,6 +295,38 @@ impl Host {
             cluster_folder: self.networks.shared_folder(machine.cluster),
             gangs: self.networks.gangs_folder(machine.cluster),
             admin_user: machine.admin_user.clone(),
+            gpus: lease.gpus.clone(),
+            devices: match self.isolation {
+                Isolation::VirtualMachine => machine_devices(),
+                _ => lease.devices.clone(),
+            },
+            gpu_library: self.gpus.library().filter(|_| !lease.gpus.is_empty()).map(PathBuf::from),
+            shell: (self.isolation == Isolation::VirtualMachine).then(|| self.shell(machine, address)),
+            doors: self.door(machine),
+            disk: match &machine.role {
+                Role::FileServer(disk) => Some(self.disks.folder(&disk.name)),
+                Role::Node => None,
+            },
+        }
+    }
+
+    fn shell(&self, machine: &MachineSpec, address: Ipv4Addr) -> Shell {
+        let disk = Path::new(layout::PRIVATE).join(layout::MACHINE).join(layout::DISK).join(disk::IMAGE);
+        let bridge = self.networks.bridge();
+        Shell {
+            files: self.machine_files.clone(),
+            bridge: bridge.map(|bridge| bridge.name.clone()),
+            told: Told {
+                host_name: layout::host_name(&machine.node_id),
+                address,
+                prefix: bridge.map_or(network::PREFIX, |bridge| bridge.prefix),
+                gateway: bridge.and_then(|bridge| bridge.gateway),
+                nameservers: bridge.map(|bridge| bridge.nameservers.clone()).unwrap_or_default(),
+                cores: machine.size.cores,
+                memory_mib: machine.size.memory_mib,
+                admin: layout::admin_name(&machine.admin_user).map(str::to_owned),
+                disk: matches!(machine.role, Role::FileServer(_)).then_some(disk),
+            },
         }
     }
 
@@ -224,10 +339,11 @@ impl Host {
             return Ok(());
         }
         let folder = self.folder(machine);
-        match FolderLock::find(folder.path())? {
-            Some(_held) => self.unmake(machine, &folder),
-            None => Ok(()),
+        if let Some(_held) = FolderLock::find(folder.path())? {
+            return self.unmake(machine, &folder);
         }
+        // One name is of a machine or of a disk.
+        self.disks.delete(machine)
     }
 
     fn unmake(&self, machine: &str, folder: &NodeFolder) -> io::Result<()> {
@@ -235,21 +351,30 @@ impl Host {
         let spec = folder.find_spec();
         // Found before the node's own first process, which may be the last to hold it, is ended.
         let fabric = match &spec {
-            Some(spec) if spec.isolation == Isolation::Namespaces => {
+            Some(spec) if spec.isolation.has_root() && !spec.in_host_network => {
                 self.networks.with(spec.cluster, |network| Ok(network.find_fabric()))?
             }
             _ => None,
         };
         self.end(machine, folder, deadline)?;
         self.processes.remove(machine);
+        let is_known = spec.is_some();
         if let Some(spec) = spec {
             if let Some(fabric) = fabric {
                 network::unplug(fabric.as_fd(), spec.address)?;
             }
             self.networks.with(spec.cluster, |network| network.release_address(machine))?;
+            if spec.disk.is_some() {
+                remove_tree(&spec.doors)?;
+            }
         }
         self.cgroups.remove(machine, deadline)?;
-        remove_tree(folder.path())
+        remove_tree(folder.path())?;
+        if is_known {
+            return Ok(());
+        }
+        // A server that died before it wrote the spec may have taken an address, of a cluster that nothing tells.
+        self.networks.release_stale()
     }
 
     /// Ends everything of a node and waits until nothing of it runs.
@@ -288,7 +413,24 @@ impl Host {
         }
         self.processes.retain(&names);
         self.networks.forget_removed();
+        all.extend(self.disks.list()?.into_iter().map(|disk| observed(&disk, Presence::Present, None)));
         Ok(all)
+    }
+
+    /// The last lines of a node's log, which its agent and its first process write.
+    pub(super) fn evidence(&self, machine: &str) -> Option<String> {
+        if !is_machine_name(machine) {
+            return None;
+        }
+        let mut file = std::fs::File::open(self.folder(machine).log()).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(io::SeekFrom::Start(length.saturating_sub(EVIDENCE_BYTES))).ok()?;
+        let mut bytes = Vec::new();
+        file.take(EVIDENCE_BYTES).read_to_end(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(EVIDENCE_LINES)..)?;
+        (!last.is_empty()).then(|| last.join("\n"))
     }
 
     fn inspect(&self, machine: &str) -> Observed {
@@ -307,7 +449,12 @@ impl Host {
         }
         let folder = self.folder(machine);
         let spec = folder.find_spec();
-        if let (Some(process), Some(spec)) = (folder.find_running().and_then(|running| running.identity.open()), &spec) {
+        let running = folder.find_running().and_then(|running| Some((running.identity, running.identity.open()?)));
+        if let (Some((first, process)), Some(spec)) = (running, &spec) {
+            // Of another server, perhaps of another version.
+            if let Err(error) = renew::ensure_program(&self.binary, &first, spec) {
+                tracing::warn!(machine.name = machine, error = %error, "a node's agent is not renewed");
+            }
             if let Err(error) = self.processes.add(machine, process, spec.address, None) {
                 tracing::warn!(machine.name = machine, error = %error, "the end of a node will not be seen at once");
             }
@@ -324,6 +471,15 @@ impl Host {
         (Presence::Absent, None)
     }
 }
+
+/// The device files that virtual machines are made with.
+fn machine_devices() -> Vec<Device> {
+    ["net/tun", "kvm"].into_iter().filter_map(Device::find).collect()
+}
+
+/// Most of a node's log that is told. Unit: bytes, and lines.
+const EVIDENCE_BYTES: u64 = 2_048;
+const EVIDENCE_LINES: usize = 10;
 
 /// Ports at which nodes are logged in to: those that clients of the retired service know, and more.
 ///
@@ -390,13 +546,13 @@ fn end_marked(folder: &NodeFolder, deadline: Instant) -> io::Result<()> {
 }
 
 fn observed(name: &str, presence: Presence, address: Option<Ipv4Addr>) -> Observed {
-    Observed { name: name.to_owned(), presence, address: address.map(|a| a.to_string()) }
+    Observed::new(name, presence, address.map(|a| a.to_string()))
 }
 
 /// The folders that this driver needs, for whoever may enter them.
 pub(super) fn make_folders(dir: &std::path::Path) -> io::Result<()> {
     make_folder(dir, 0o700)?;
-    for name in ["nodes", "clusters", "base"] {
+    for name in ["nodes", "clusters", "base", "disks", "doors"] {
         make_folder(&dir.join(name), 0o700)?;
     }
     Ok(())

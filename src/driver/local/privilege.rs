@@ -18,6 +18,8 @@ pub enum Privilege {
     Namespaces,
     /// By process groups alone.
     ProcessGroup,
+    /// By kernels of their own, in namespaces; refuses to start as `Namespaces` does.
+    VirtualMachines,
 }
 
 /// Decides how nodes are separated here.
@@ -28,6 +30,7 @@ pub(super) fn decide(wanted: Privilege) -> io::Result<Isolation> {
     match wanted {
         Privilege::ProcessGroup => Ok(Isolation::ProcessGroup),
         Privilege::Namespaces => attempt().map(|()| Isolation::Namespaces),
+        Privilege::VirtualMachines => attempt().map(|()| Isolation::VirtualMachine),
         Privilege::Auto => Ok(match attempt() {
             Ok(()) => Isolation::Namespaces,
             Err(error) => {

@@ -65,6 +65,17 @@ pub(super) fn boot_id() -> Option<uuid::Uuid> {
     *BOOT
 }
 
+/// The processes that are the children of one.
+pub(super) fn list_children(parent: i32) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let parent_of = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok()
+    };
+    pids.filter(|pid| parent_of(pid) == Some(parent)).collect()
+}
+
 /// Everyone but `keep` that carries `folder` in the environment or works below it: where no namespace tells who belongs to a
 /// node, the paths of its variables do. Processes of other users cannot be read, and are not ours.
 pub(super) fn list_marked(folder: &Path) -> Vec<i32> {

@@ -1,7 +1,6 @@
 //! Starting a node's first process: in namespaces that exist before it does, or as a plain process.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -9,9 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use crate::domain::bootstrap::Isolation;
+use crate::descriptors;
 use crate::driver::local::layout::{NodeFolder, NodeSpec, at};
 use crate::driver::local::network;
 
@@ -62,12 +60,14 @@ pub(super) fn start(
     // Always before the listener, which is not always there.
     let outside = network.map(|_| outside.as_fd());
     descriptors.extend(network.iter().flat_map(|network| [Some(network.fabric), outside, network.login].into_iter().flatten()));
-    send_descriptors(&ours, &descriptors)?;
+    descriptors::send(&ours, b"d", &descriptors)?;
 
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.log()).map_err(at("open", &folder.log()))?;
-    if spec.isolation == Isolation::Namespaces {
+    if spec.isolation.has_root() {
         let outside = network.ok_or_else(|| io::Error::other("a node in namespaces needs a network"))?;
-        network::enter_new_namespace(outside.fabric, spec.address)?;
+        if !spec.in_host_network {
+            network::enter_new_namespace(outside.fabric, spec.address, spec.shell.as_ref())?;
+        }
         unshare(CloneFlags::CLONE_NEWPID)?;
     }
     let child = Command::new(binary)
@@ -148,7 +148,7 @@ impl Parent {
     /// This process was not started by a server.
     pub(super) fn receive() -> io::Result<Parent> {
         let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-        let mut descriptors = receive_descriptors(&socket)?.into_iter();
+        let mut descriptors = descriptors::receive(&socket, &mut [0])?.1.into_iter();
         let lock = descriptors.next().ok_or_else(|| io::Error::other("standard input is no server"))?;
         let (fabric, outside, login) = (descriptors.next(), descriptors.next(), descriptors.next());
         Ok(Parent { _lock: lock, fabric, outside, login, socket })
@@ -167,48 +167,5 @@ impl Parent {
     /// Says what could not be made.
     pub(super) fn say_failed(&mut self, error: &io::Error) {
         let _ = self.socket.write_all(&[&[FAILED], error.to_string().as_bytes()].concat());
-    }
-}
-
-/// Room for the lock, the fabric, the host's network and the listener.
-const ROOM: usize = rustix::cmsg_space!(ScmRights(4));
-
-fn send_descriptors(socket: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); ROOM];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::other("too many descriptors"));
-    }
-    rustix::net::sendmsg(socket, &[IoSlice::new(b"d")], &mut control, SendFlags::empty())?;
-    Ok(())
-}
-
-fn receive_descriptors(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); ROOM];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0u8; 1];
-    rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let rights = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
-    });
-    Ok(rights.flatten().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn descriptors_outlive_a_sender_that_died() {
-        let (ours, theirs) = UnixStream::pair().expect("made");
-        let (kept, other) = UnixStream::pair().expect("made");
-        send_descriptors(&ours, &[kept.as_fd()]).expect("sent");
-        drop((ours, kept));
-        let received = receive_descriptors(&theirs).expect("received");
-        let mut kept = UnixStream::from(received.into_iter().next().expect("one"));
-        kept.write_all(b"x").expect("open");
-        let mut heard = [0; 1];
-        (&other).read_exact(&mut heard).expect("open");
     }
 }

@@ -4,6 +4,7 @@ mod platform;
 
 use serde_json::{Value, json};
 
+use crate::http::actions::evict::NOTICE_SECONDS;
 use crate::http::verbs::MAX_RESULTS;
 use crate::http::wait::MAX_WAIT_S;
 use crate::wire::ApiVersion;
@@ -147,7 +148,40 @@ fn own(operation: &str) -> Operation {
         "Events_FollowCluster" => events("Follows the changes of a cluster."),
         "Events_FollowExperiment" => events("Follows the changes of an experiment and its jobs."),
         "Events_FollowJob" => events("Follows the changes of a job."),
+        "Clusters_ListNodes" => answers(
+            "Lists the nodes of a cluster, what they have, proved and fail at; also the latest that are gone and could not be used.",
+            "NodeListResult",
+        ),
+        "Jobs_ListByExperiment" => searching(published(operation)),
+        "Jobs_ListByWorkspace" => searching(list("Lists the jobs of a workspace.", "JobListResult")),
+        "Jobs_CountByWorkspace" => answers("Counts the jobs of a workspace by state.", "JobCounts"),
+        "Jobs_CountByExperiment" => answers("Counts the jobs of an experiment by state.", "JobCounts"),
         "Jobs_ListAttempts" => answers("Lists the latest attempts of a job, the latest first.", "JobAttemptListResult"),
+        "Clusters_SimulateEviction" => {
+            let (low, high, default) = NOTICE_SECONDS;
+            let seconds = json!({
+                "type": "integer", "format": "int32", "minimum": low, "maximum": high, "default": default,
+                "description": "Seconds from the notice to the end.",
+            });
+            answers("Takes a node away as a cloud takes one of low priority.", "")
+                .only(204, "It is taken away.", None)
+                .query(vec![("noticeSeconds", false, seconds)])
+        }
+        "Clusters_Validate" => {
+            answers("Says what a PUT of this cluster would do, or all that is wrong with it.", "ValidationResult")
+                .body("ClusterCreateParameters")
+        }
+        "FileServers_Validate" => {
+            answers("Says what a PUT of this file server would do, or all that is wrong with it.", "ValidationResult")
+                .body("FileServerCreateParameters")
+        }
+        "Jobs_Validate" => answers("Says what a PUT of this job would do, or all that is wrong with it.", "ValidationResult")
+            .body("JobCreateParameters"),
+        "Jobs_PutInput" => Operation {
+            request: Some(("application/octet-stream", "Bytes")),
+            ..answers("Saves a file of the input of a job that is yet to be made, where nodes find it.", "JobInput")
+        }
+        .only(201, "It is saved.", Some("JobInput")),
         "Operations_GetStatus" => waiting(answers("Tells how far an operation is.", "OperationStatus")),
         "Operations_GetResult" => waiting(published("Operations_GetStatus")),
         "Clusters_Get" | "Jobs_Get" => waiting(published(operation)),
@@ -165,6 +199,16 @@ fn own(operation: &str) -> Operation {
         }
         _ => published(operation),
     }
+}
+
+/// The same, where jobs may be found by what they are.
+fn searching(operation: Operation) -> Operation {
+    let filter = "executionState eq '<state>', cluster eq '<name or id>' and substringof('<part>', name), joined by 'and'.";
+    let orders = ["name", "creationTime desc", "creationTime asc"];
+    operation.query(vec![
+        ("$filter", false, json!({"type": "string", "description": filter})),
+        ("$orderby", false, json!({"type": "string", "enum": orders, "default": "name"})),
+    ])
 }
 
 /// The same, where the answer may wait for a change.
@@ -282,6 +326,7 @@ fn published(operation: &str) -> Operation {
         "Documents_Part" => answers("A part of that page.", "").only(200, "The part.", None),
         "Documents_OpenApi" => answers("The OpenAPI document of a version.", "OpenApi"),
         "Health_Live" => answers("Tells whether the process lives.", "Health"),
+        "Health_Metrics" => answers("Gets what this server counts, in Prometheus's text format.", "Health"),
         "Health_Ready" => answers("Tells whether the store answers.", "Health"),
         _ => platform::describe(operation).unwrap_or_else(|| Operation { responses: Vec::new(), ..answers("", "") }),
     }

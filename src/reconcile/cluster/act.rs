@@ -14,6 +14,7 @@ pub(in crate::reconcile) async fn act(driver: &dyn Driver, effect: &Effect) -> A
                 Answer::NotMade(failure(&error))
             }
         },
+        Effect::Explain { name, .. } => Answer::Explained(driver.evidence(name).await),
         Effect::Delete { name, why, .. } => {
             tracing::debug!(machine.name = %name, why = ?why, "a machine is deleted");
             match driver.delete(name).await {
@@ -33,6 +34,7 @@ pub(in crate::reconcile) fn no_answer(effect: &Effect) -> Answer {
         Effect::Ensure(_) => {
             Answer::NotMade(Failure { kind: FailureKind::Passing, text: "the driver did not answer in time".into() })
         }
+        Effect::Explain { .. } => Answer::Explained(None),
         Effect::Delete { .. } => Answer::NotDeleted,
     }
 }

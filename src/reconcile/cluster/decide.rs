@@ -3,12 +3,12 @@
 use std::cmp::Reverse;
 
 use crate::clock::Timestamp;
-use crate::domain::cluster::{Allocation, AutoTarget};
-use crate::domain::machine::{Bootstrap, Machine, MachineSpec, MachineState, Size};
+use crate::domain::cluster::{Allocation, AutoTarget, Repairs};
+use crate::domain::machine::{Bootstrap, Machine, MachineSpec, MachineState, Role, Size};
 use crate::domain::resource::EntityError;
 use crate::domain::snapshot::{Change, ClusterRow};
 use crate::id::{AttemptUid, MachineUid};
-use crate::reconcile::cluster::machine::{self, Fate};
+use crate::reconcile::cluster::machine::{self, Fate, Owner};
 use crate::reconcile::cluster::node_id::node_id;
 use crate::reconcile::cluster::{problems, scale};
 use crate::reconcile::draft::Draft;
@@ -18,18 +18,32 @@ use crate::reconcile::world::World;
 
 /// Decides about a cluster and each of its machines.
 pub(in crate::reconcile) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_>, draft: &mut Draft) {
+    let owner = Owner::cluster(cluster);
     let mut members: Vec<(&Machine, Fate)> =
-        world.nodes(cluster.uid).iter().map(|machine| (*machine, machine::decide(world, cluster, machine, draft))).collect();
+        world.nodes(cluster.uid).iter().map(|machine| (*machine, machine::decide(world, &owner, machine, draft))).collect();
     let staying = members.iter().filter(|(_, fate)| stays(fate)).count();
     let (target, auto) = scale::target(world, cluster, staying, draft);
+    let repairs = repairs(world, cluster, &members);
     let mut asks = Vec::new();
     let mut wanted = Wanted::Enough;
     if staying > target {
         shrink(world, cluster, &mut members, staying - target);
     } else if staying < target {
-        wanted = grow(world, cluster, target, target - staying, mint, draft, &mut asks);
+        let missing = target - staying;
+        wanted = match may_repair(world, cluster, repairs.as_ref(), target, &members, draft) {
+            Err(wanted) => wanted,
+            Ok(most) => grow(world, cluster, target, missing.min(most), mint, draft, &mut asks),
+        };
     }
+    // What is counted goes with the count.
+    let mut changes = Vec::new();
     for (machine, fate) in &mut members {
+        if fate.broken.is_some()
+            && let Some(change) = fate.change.take()
+        {
+            draft.touched.insert(machine.uid);
+            changes.push(change);
+        }
         if let Some(change) = fate.change.take() {
             draft.touched.insert(machine.uid);
             // A group of its own: agents that come home move their machines' rows, and one that did must not hold up the others.
@@ -44,15 +58,56 @@ pub(in crate::reconcile) fn decide(world: &World<'_>, cluster: &ClusterRow, mint
     }
     // Those that are gone or leave made room for these.
     let asks_any = !asks.is_empty();
-    let mut changes = asks;
+    changes.extend(asks);
     if !cluster.deleting {
-        changes.extend(status(world, cluster, target, auto, &members, &wanted, asks_any));
+        let next = Next { target, auto, repairs };
+        changes.extend(status(world, cluster, next, &members, &wanted, asks_any));
     }
     draft.group(cluster.uid, changes);
 }
 
 fn stays(fate: &Fate) -> bool {
     !matches!(fate.state, MachineState::Leaving | MachineState::Gone)
+}
+
+/// Nodes in a row that could not be used, with those that are given up now. One that is of use ends the row.
+fn repairs(world: &World<'_>, cluster: &ClusterRow, members: &[(&Machine, Fate)]) -> Option<Repairs> {
+    let is_new = |fate: &Fate| matches!(fate.change, Some(Change::MachineReady { .. }));
+    let before = cluster.status.repairs.clone().filter(|_| !members.iter().any(|(_, fate)| is_new(fate)));
+    let broken = members.iter().filter_map(|(_, fate)| fate.broken.clone());
+    broken.fold(before, |repairs, problem| Some(Repairs::with(repairs, problem, world.now)))
+}
+
+/// How many nodes may be asked for where others could not be used; else what became of that wish. While none is of use, they are
+/// tried one at a time.
+fn may_repair(
+    world: &World<'_>,
+    cluster: &ClusterRow,
+    repairs: Option<&Repairs>,
+    target: usize,
+    members: &[(&Machine, Fate)],
+    draft: &mut Draft,
+) -> Result<usize, Wanted> {
+    let Some(repairs) = repairs else { return Ok(usize::MAX) };
+    let target = u32::try_from(target).unwrap_or(u32::MAX);
+    if repairs.is_spent(target) {
+        draft.reason(Reason::RepairStopped { cluster: cluster.uid, count: repairs.count });
+        return Err(Wanted::Stopped(problems::repair_stopped(repairs.count)));
+    }
+    let until = repairs.last_at + world.limits.repair_pause(repairs.beyond(target));
+    if until > world.now {
+        draft.look_again(until);
+        draft.reason(Reason::RepairPaused { cluster: cluster.uid, until });
+        return Err(Wanted::More);
+    }
+    let is = |state: MachineState| members.iter().any(|(_, fate)| fate.state == state);
+    // One that cannot be used and is still looked at was tried, and is not counted yet.
+    let is_tried = [MachineState::Asked, MachineState::Preparing, MachineState::Unusable].into_iter().any(is);
+    match (is(MachineState::Ready), is_tried) {
+        (true, _) => Ok(usize::MAX),
+        (false, false) => Ok(1),
+        (false, true) => Err(Wanted::More),
+    }
 }
 
 /// What became of the wish for more machines.
@@ -65,6 +120,15 @@ enum Wanted {
     SizeUnknown,
     /// Not all of them can be had: a quota of cores is reached. What is shown of that.
     OverQuota(EntityError),
+    /// No other is made, as too many could not be used. What is shown of that.
+    Stopped(EntityError),
+}
+
+/// What is recorded of a cluster from now on.
+struct Next {
+    target: usize,
+    auto: Option<AutoTarget>,
+    repairs: Option<Repairs>,
 }
 
 /// Who leaves first. The order of the fields is the policy; the newest leave first among equals, as nodes are used in the order
@@ -103,7 +167,8 @@ fn shrink(world: &World<'_>, cluster: &ClusterRow, members: &mut [(&Machine, Fat
         fate.state = MachineState::Leaving;
         fate.problem = None;
         fate.effect = None;
-        fate.change = Some(Change::MachineLeaving { uid: machine.uid, revision: machine.revision, deallocation, at: world.now });
+        let (uid, revision, at) = (machine.uid, machine.revision, world.now);
+        fate.change = Some(Change::MachineLeaving { uid, revision, deallocation, evict_at: None, at });
     }
 }
 
@@ -156,6 +221,7 @@ fn ask(world: &World<'_>, cluster: &ClusterRow, size: &Size, ordinal: i32, mint:
             size: size.clone(),
             cluster: cluster.uid,
             admin_user: cluster.spec.user_account.name.clone(),
+            role: Role::Node,
             bootstrap: Bootstrap { join_token: mint.join_token() },
         },
         ordinal,
@@ -168,8 +234,7 @@ fn ask(world: &World<'_>, cluster: &ClusterRow, size: &Size, ordinal: i32, mint:
 fn status(
     world: &World<'_>,
     cluster: &ClusterRow,
-    target: usize,
-    auto: Option<AutoTarget>,
+    Next { target, auto, repairs }: Next,
     members: &[(&Machine, Fate)],
     wanted: &Wanted,
     asks_any: bool,
@@ -183,7 +248,9 @@ fn status(
         Wanted::More => false,
         Wanted::SizeUnknown => true,
         // As many as there may be.
-        Wanted::OverQuota(_) => !asks_any && there + held == members.iter().filter(|(_, fate)| stays(fate)).count(),
+        Wanted::OverQuota(_) | Wanted::Stopped(_) => {
+            !asks_any && there + held == members.iter().filter(|(_, fate)| stays(fate)).count()
+        }
     };
     let allocation = if settled && leaving == 0 { Allocation::Steady } else { Allocation::Resizing };
     let shown = members.iter().filter(|(_, fate)| stays(fate));
@@ -192,13 +259,17 @@ fn status(
     if matches!(wanted, Wanted::SizeUnknown) {
         errors.push(problems::size_unknown(&cluster.spec.vm_size));
     }
-    if let Wanted::OverQuota(problem) = wanted {
+    errors.extend(repairs.iter().flat_map(|repairs| repairs.problems.iter().cloned()));
+    if let Wanted::OverQuota(problem) | Wanted::Stopped(problem) = wanted {
         errors.push(problem.clone());
     }
+    if let Some((job, most)) = scale::too_large(world, cluster) {
+        errors.push(problems::too_large(job, most));
+    }
     let same = allocation == cluster.status.allocation;
-    if same && errors == cluster.status.errors && auto == cluster.status.auto {
+    if same && errors == cluster.status.errors && auto == cluster.status.auto && repairs == cluster.status.repairs {
         return None;
     }
     let changed_at = if same { cluster.status.allocation_changed_at } else { world.now };
-    Some(Change::ClusterStatus { uid: cluster.uid, revision: cluster.revision, allocation, changed_at, errors, auto })
+    Some(Change::ClusterStatus { uid: cluster.uid, revision: cluster.revision, allocation, changed_at, errors, auto, repairs })
 }

@@ -1,8 +1,9 @@
 //! One machine: what became of it since its row was written, and what the driver is asked for it.
 
-use crate::domain::attempt::{AssignmentState, Attempt};
+use crate::clock::Timestamp;
+use crate::domain::attempt::{AssignmentState, Attempt, Stop};
 use crate::domain::cluster::Deallocation;
-use crate::domain::machine::{Machine, MachineSpec, MachineState, Setup};
+use crate::domain::machine::{Machine, MachineSpec, MachineState, Role, Setup};
 use crate::domain::resource::EntityError;
 use crate::domain::snapshot::{Change, ClusterRow};
 use crate::id::AttemptUid;
@@ -12,25 +13,45 @@ use crate::reconcile::memory::Sight;
 use crate::reconcile::plan::{DeleteWhy, Effect, Reason};
 use crate::reconcile::world::World;
 
-/// What a machine is after this pass, as far as its cluster counts it.
-#[derive(Clone, Debug)]
-pub(super) struct Fate {
-    /// The state from now on.
-    pub(super) state: MachineState,
-    /// The problem from now on.
-    pub(super) problem: Option<EntityError>,
-    /// Times that the driver was asked in vain.
-    pub(super) failures: i32,
-    /// The change that makes it so, if something changed.
-    pub(super) change: Option<Change>,
-    /// What the driver is asked, if anything.
-    pub(super) effect: Option<Effect>,
-    /// Whether it was lost although nobody had asked it to go.
-    pub(super) lost: bool,
+/// Whose machine it is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::reconcile) struct Owner<'a> {
+    /// The account made on it.
+    pub(in crate::reconcile) admin_user: &'a str,
+    /// What it is for.
+    pub(in crate::reconcile) role: &'a Role,
+    /// What happens to jobs on it when it leaves now.
+    pub(in crate::reconcile) wish: Deallocation,
 }
 
-/// Decides about one machine of a cluster.
-pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, machine: &Machine, draft: &mut Draft) -> Fate {
+impl<'a> Owner<'a> {
+    /// A cluster.
+    pub(super) fn cluster(cluster: &'a ClusterRow) -> Owner<'a> {
+        Owner { admin_user: &cluster.spec.user_account.name, role: &Role::Node, wish: wish(cluster) }
+    }
+}
+
+/// What a machine is after this pass, as far as its owner counts it.
+#[derive(Clone, Debug)]
+pub(in crate::reconcile) struct Fate {
+    /// The state from now on.
+    pub(in crate::reconcile) state: MachineState,
+    /// The problem from now on.
+    pub(in crate::reconcile) problem: Option<EntityError>,
+    /// Times that the driver was asked in vain.
+    pub(in crate::reconcile) failures: i32,
+    /// The change that makes it so, if something changed.
+    pub(in crate::reconcile) change: Option<Change>,
+    /// What the driver is asked, if anything.
+    pub(in crate::reconcile) effect: Option<Effect>,
+    /// Whether it was lost although nobody had asked it to go.
+    pub(in crate::reconcile) lost: bool,
+    /// Why it is given up, where it could not be used.
+    pub(in crate::reconcile) broken: Option<EntityError>,
+}
+
+/// Decides about one machine of an owner.
+pub(in crate::reconcile) fn decide(world: &World<'_>, owner: &Owner<'_>, machine: &Machine, draft: &mut Draft) -> Fate {
     let mut fate = Fate {
         state: machine.state,
         problem: machine.problem.clone(),
@@ -38,17 +59,18 @@ pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, machine: &Machine,
         change: None,
         effect: None,
         lost: false,
+        broken: None,
     };
     match machine.state {
-        MachineState::Asked => asked(world, cluster, machine, draft, &mut fate),
+        MachineState::Asked => asked(world, owner, machine, draft, &mut fate),
         MachineState::Preparing | MachineState::Ready | MachineState::Unusable => made(world, machine, draft, &mut fate),
-        MachineState::Leaving => leaving(world, cluster, machine, draft, &mut fate),
+        MachineState::Leaving => leaving(world, owner, machine, draft, &mut fate),
         MachineState::Gone => {}
     }
     fate
 }
 
-fn asked(world: &World<'_>, cluster: &ClusterRow, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
+fn asked(world: &World<'_>, owner: &Owner<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
     let (uid, revision, now) = (machine.uid, machine.revision, world.now);
     if world.memory.is_in_flight(uid) {
         return;
@@ -77,7 +99,8 @@ fn asked(world: &World<'_>, cluster: &ClusterRow, machine: &Machine, draft: &mut
                         node_id: machine.node_id.clone(),
                         size: machine.size.clone(),
                         cluster: machine.cluster,
-                        admin_user: cluster.spec.user_account.name.clone(),
+                        admin_user: owner.admin_user.to_owned(),
+                        role: owner.role.clone(),
                         bootstrap: bootstrap.clone(),
                     })));
                 }
@@ -93,8 +116,12 @@ fn made(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate
     let (uid, revision, at) = (machine.uid, machine.revision, world.now);
     match world.memory.sight(machine) {
         Sight::Absent => return gone(world, machine, fate),
-        Sight::Remains => return leave(world, machine, Deallocation::Requeue, fate),
+        Sight::Remains if !world.is_evicted(uid) => return leave(world, machine, Deallocation::Requeue, fate),
+        Sight::Remains => {}
         Sight::Present(_) | Sight::Unknown => {}
+    }
+    if let Some(at) = world.evicted_at(machine) {
+        return evict(world, machine, at, fate);
     }
     if machine.quarantined {
         return leave(world, machine, Deallocation::Requeue, fate);
@@ -106,7 +133,7 @@ fn made(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate
             fate.problem = None;
             fate.change = Some(Change::MachineReady { uid, revision, at });
         }
-        (MachineState::Preparing, Setup::Failed(error)) => {
+        (MachineState::Preparing | MachineState::Ready, Setup::Failed(error)) => {
             let problem = problems::setup_failed(machine, error);
             fate.state = MachineState::Unusable;
             fate.problem = Some(problem.clone());
@@ -115,7 +142,12 @@ fn made(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate
         (MachineState::Preparing, _) if !machine.joined => {
             let deadline = world.limits.boot_deadline;
             if world.has_lasted(machine.state_changed_at, deadline) {
-                let problem = problems::boot_timed_out(machine, deadline);
+                // First what it wrote last: with the machine that is gone.
+                let Some(evidence) = world.memory.evidence(uid) else {
+                    fate.effect = Some(Effect::Explain { uid, name: machine.name.clone() });
+                    return;
+                };
+                let problem = problems::boot_timed_out(machine, deadline, evidence);
                 fate.state = MachineState::Unusable;
                 fate.problem = Some(problem.clone());
                 fate.change = Some(unusable(problem));
@@ -124,8 +156,22 @@ fn made(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate
         // It came home and fell silent before it was of use: made anew under its name, perhaps, and refused since.
         (MachineState::Preparing, _) if is_deaf(world, machine) => leave(world, machine, Deallocation::Requeue, fate),
         (MachineState::Ready, _) => ready(world, machine, draft, fate),
+        (MachineState::Unusable, _) if machine.attempt.is_none() => unusable_for(world, machine, draft, fate),
         _ => {}
     }
+}
+
+/// A node that cannot be used, and has no job that began before that, stays for a while, to be looked at. Then it goes, so that it
+/// costs no more.
+fn unusable_for(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
+    let patience = world.limits.unusable_for;
+    if !world.has_lasted(machine.state_changed_at, patience) {
+        let since = machine.state_changed_at.max(world.memory.since());
+        return draft.look_again(since + patience + std::time::Duration::from_millis(1));
+    }
+    leave(world, machine, Deallocation::Requeue, fate);
+    fate.lost = false;
+    fate.broken = Some(machine.problem.clone().unwrap_or_else(|| problems::unusable(machine)));
 }
 
 fn ready(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
@@ -155,7 +201,7 @@ fn is_deaf(world: &World<'_>, machine: &Machine) -> bool {
     machine.heard_at.is_some_and(|at| world.has_lasted(at, world.limits.deaf_patience))
 }
 
-fn leaving(world: &World<'_>, cluster: &ClusterRow, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
+fn leaving(world: &World<'_>, owner: &Owner<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
     let (uid, revision, at) = (machine.uid, machine.revision, world.now);
     let there = match world.memory.sight(machine) {
         Sight::Absent => {
@@ -170,17 +216,26 @@ fn leaving(world: &World<'_>, cluster: &ClusterRow, machine: &Machine, draft: &m
         None => DeleteWhy::Leaving,
         Some(attempt) => {
             let attempt = world.attempts.get(&attempt).copied();
+            if machine.evict_at.is_some_and(|evict_at| evict_at <= at) {
+                DeleteWhy::Evicted
             // Nobody hears its agent any more, so nobody will hear that it stopped.
-            if machine.quarantined || will_not_stop(world, attempt, machine, draft) {
+            } else if machine.quarantined || will_not_stop(world, attempt, machine, draft) {
                 DeleteWhy::WouldNotStop
             } else {
                 // A newer wish replaces the one under which it was told to go.
-                let wish = wish(cluster);
-                if attempt.is_some()
+                let wish = owner.wish;
+                let evict_at = world.evicted_at(machine);
+                if machine.evict_at.is_none() && evict_at.is_some() {
+                    fate.change =
+                        Some(Change::MachineLeaving { uid, revision, deallocation: Deallocation::Requeue, evict_at, at });
+                } else if attempt.is_some()
                     && machine.deallocation == Some(Deallocation::WaitForJobCompletion)
                     && wish != Deallocation::WaitForJobCompletion
                 {
-                    fate.change = Some(Change::MachineLeaving { uid, revision, deallocation: wish, at });
+                    fate.change = Some(Change::MachineLeaving { uid, revision, deallocation: wish, evict_at, at });
+                }
+                if let Some(evict_at) = evict_at {
+                    draft.look_again(evict_at);
                 }
                 draft.reason(Reason::LeavesAfterJob { machine: uid });
                 return;
@@ -211,6 +266,12 @@ fn will_not_stop(world: &World<'_>, attempt: Option<&Attempt>, machine: &Machine
     if mine.is_none_or(|part| part.end.is_some()) {
         return false;
     }
+    // Until its node is taken away, an attempt has the notice.
+    let taken = attempt.assignments.iter().filter_map(|part| world.machines.get(&part.machine)?.evict_at);
+    let since = match attempt.stop {
+        Some(Stop::Preempted) => taken.min().map_or(since, |at| since.max(at)),
+        _ => since,
+    };
     if world.now - since > world.limits.stop_patience {
         return true;
     }
@@ -227,5 +288,14 @@ fn gone(world: &World<'_>, machine: &Machine, fate: &mut Fate) {
 fn leave(world: &World<'_>, machine: &Machine, deallocation: Deallocation, fate: &mut Fate) {
     fate.state = MachineState::Leaving;
     fate.lost = true;
-    fate.change = Some(Change::MachineLeaving { uid: machine.uid, revision: machine.revision, deallocation, at: world.now });
+    let (uid, revision, at) = (machine.uid, machine.revision, world.now);
+    fate.change = Some(Change::MachineLeaving { uid, revision, deallocation, evict_at: None, at });
+}
+
+/// The cloud takes it away: it leaves, and another one takes its place at once. That is nobody's fault, and no repair.
+fn evict(world: &World<'_>, machine: &Machine, evict_at: Timestamp, fate: &mut Fate) {
+    let (uid, revision, at) = (machine.uid, machine.revision, world.now);
+    fate.state = MachineState::Leaving;
+    fate.change =
+        Some(Change::MachineLeaving { uid, revision, deallocation: Deallocation::Requeue, evict_at: Some(evict_at), at });
 }

@@ -8,7 +8,7 @@ use crate::id::ResourceUid;
 /// its cluster, as ordinals are used once.
 ///
 /// Source: recorded 2018-05-01 answers and file names.
-pub(super) fn node_id(cluster: ResourceUid, ordinal: i32, at: Timestamp, priority: VmPriority) -> String {
+pub(in crate::reconcile) fn node_id(cluster: ResourceUid, ordinal: i32, at: Timestamp, priority: VmPriority) -> String {
     let number = 100_000_000 + cluster.0.as_u128() % 900_000_000;
     let suffix = match priority {
         VmPriority::Dedicated => "",

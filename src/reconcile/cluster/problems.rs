@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::domain::machine::Machine;
 use crate::domain::resource::EntityError;
+use crate::domain::snapshot::JobRow;
 use crate::reconcile::limits::Limits;
 use crate::reconcile::memory::{Failure, FailureKind};
 
@@ -20,6 +21,14 @@ const PASSING: &str = "NodeAllocationDelayed";
 const BOOT: &str = "NodeStartTimedOut";
 /// The driver has no such size.
 const SIZE: &str = "VmSizeNotAvailable";
+
+/// A job needs more nodes than the cluster can ever have.
+const TOO_LARGE: &str = "JobNeedsTooManyNodes";
+
+/// So many nodes could not be used that no other is made.
+const STOPPED: &str = "NodeRepairStopped";
+/// A node cannot be used, and nobody said why.
+const UNUSABLE: &str = "NodeUnusable";
 
 /// Passing failures in a row that are worth showing.
 const WORTH_SHOWING: i32 = 3;
@@ -42,10 +51,25 @@ pub(super) fn not_made(machine: &Machine, failure: &Failure, limits: &Limits) ->
     (EntityError::new(code, message).with_detail("Info", failure.text.clone()), pause)
 }
 
-/// A machine whose agent did not come home in time.
-pub(super) fn boot_timed_out(machine: &Machine, deadline: Duration) -> EntityError {
-    EntityError::new(BOOT, format!("The node did not report within {} seconds after it was made.", deadline.as_secs()))
-        .with_detail("nodeId", machine.node_id.clone())
+/// A machine whose agent did not come home in time, with what it wrote last, if anything.
+pub(super) fn boot_timed_out(machine: &Machine, deadline: Duration, evidence: &str) -> EntityError {
+    let message = format!("The node did not report within {} seconds after it was made.", deadline.as_secs());
+    let error = EntityError::new(BOOT, message).with_detail("nodeId", machine.node_id.clone());
+    if evidence.is_empty() { error } else { error.with_detail("log", evidence) }
+}
+
+/// A node that cannot be used, where nothing else is known of it.
+pub(super) fn unusable(machine: &Machine) -> EntityError {
+    EntityError::new(UNUSABLE, "The node could not be used.").with_detail("nodeId", machine.node_id.clone())
+}
+
+/// No other node is made in place of those that could not be used.
+pub(super) fn repair_stopped(count: u32) -> EntityError {
+    let message = format!(
+        "{count} nodes in a row could not be used, so that no other is made. Mend what their errors say, then change the cluster's \
+         scaleSettings, to the same number if need be: nodes are tried again then."
+    );
+    EntityError::new(STOPPED, message).with_detail("unusableNodes", count.to_string())
 }
 
 /// What the agent said of a failed setup, with the node named.
@@ -57,7 +81,7 @@ pub(super) fn setup_failed(machine: &Machine, error: &EntityError) -> EntityErro
 }
 
 /// The cluster's size is not one that the driver has.
-pub(super) fn size_unknown(size: &str) -> EntityError {
+pub(in crate::reconcile) fn size_unknown(size: &str) -> EntityError {
     EntityError::new(SIZE, format!("Nodes of the size {size} cannot be made here."))
 }
 
@@ -69,10 +93,29 @@ pub(super) fn over_quota(name: &str, limit: u32) -> EntityError {
         .with_detail("Limit", limit.to_string())
 }
 
+/// A job waits for more nodes than the cluster can ever have. The published contract refuses such a job; one that was taken before the
+/// cluster's bound was lowered waits until it is raised.
+pub(super) fn too_large(job: &JobRow, most: u32) -> EntityError {
+    let (needed, name) = (job.node_count, job.path.rsplit('/').next().unwrap_or_default());
+    let message = format!(
+        "The job '{name}' needs {needed} nodes, and this cluster can have {most} at most. It and others like it wait \
+         until maximumNodeCount, or the quota of cores, is raised, and hold up no other job."
+    );
+    EntityError::new(TOO_LARGE, message)
+        .with_detail("job", job.path.clone())
+        .with_detail("nodeCount", needed.to_string())
+        .with_detail("maximumNodeCount", most.to_string())
+}
+
 /// Whether a machine that is not made yet waits for something that only others can change: then the cluster is as large as it
 /// gets for now.
 pub(super) fn is_held(problem: &EntityError) -> bool {
     problem.code == QUOTA || problem.code == LASTING
+}
+
+/// Whether a machine that is not made yet never will be before someone mends something.
+pub(in crate::reconcile) fn is_lasting(problem: &EntityError) -> bool {
+    problem.code == LASTING
 }
 
 /// A cluster's errors: one for each broken node, one for each kind of failure to make nodes, in the order of ordinals.

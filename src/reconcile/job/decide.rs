@@ -19,12 +19,23 @@ use crate::reconcile::world::World;
 pub(in crate::reconcile) fn decide_attempt(world: &World<'_>, attempt: &Attempt, job: &JobRow, draft: &mut Draft) {
     let mut changes = Vec::new();
     let mut found_dead = Vec::new();
+    // A part that went with a node that the cloud took says nothing of the job, nor of the platform's reliability.
+    let is_taken = |part: &Part<'_>| matches!(part.end, End::Lost { .. }) && world.is_evicted(part.machine);
     for part in attempt.assignments.iter().filter(|part| part.end.is_none()) {
         if let Some(proof) = world.proof_of_death(part.machine) {
             // A part that was told to stop and whose node is gone has stopped: its loss is not why the attempt ends.
-            let end = if attempt.stop.is_some() { End::Stopped } else { End::Lost { why: proof.to_owned() } };
+            let end = if attempt.stop.is_some() {
+                End::Stopped
+            } else if world.is_evicted(part.machine) {
+                End::Lost { why: "the node was taken away".to_owned() }
+            } else {
+                End::Lost { why: proof.to_owned() }
+            };
             changes.push(Change::LosePart { attempt: attempt.uid, assignment: part.clone(), end: end.clone() });
             found_dead.push((part.rank, end));
+        } else if let Some(until) = world.fenced_at(part.machine) {
+            draft.look_again(until + Duration::from_millis(1));
+            draft.reason(Reason::Unseen { attempt: attempt.uid, machine: part.machine, until });
         }
     }
     let mut ended: Vec<Part<'_>> = attempt
@@ -37,7 +48,11 @@ pub(in crate::reconcile) fn decide_attempt(world: &World<'_>, attempt: &Attempt,
         .collect();
     ended.sort_by_key(|part| part.rank);
     if ended.len() == attempt.assignments.len() {
-        let outcome = outcome::outcome(job, attempt.stop, &ended, world.limits.platform_retries);
+        let stop = match attempt.stop {
+            None | Some(Stop::Gang) if ended.iter().any(is_taken) => Some(Stop::Preempted),
+            stop => stop,
+        };
+        let outcome = outcome::outcome(job, stop, &ended, world.limits.platform_retries);
         changes.push(Change::EndAttempt {
             uid: attempt.uid,
             revision: attempt.revision,
@@ -53,7 +68,10 @@ pub(in crate::reconcile) fn decide_attempt(world: &World<'_>, attempt: &Attempt,
     }
     if attempt.stop.is_some() {
         draft.reason(Reason::Stopping { attempt: attempt.uid });
-    } else if let Some(why) = wanted_stop(world, attempt, job, outcome::is_decided(job, &ended), draft) {
+    } else if let Some(why) = {
+        ended.retain(|part| !is_taken(part));
+        wanted_stop(world, attempt, job, outcome::is_decided(job, &ended), draft)
+    } {
         changes.push(Change::StopAttempt { uid: attempt.uid, revision: attempt.revision, why });
     } else if attempt.state == AttemptState::Placed {
         let ready = attempt.assignments.iter().filter(|part| part.state >= AssignmentState::Ready).count();
@@ -86,6 +104,9 @@ fn wanted_stop(world: &World<'_>, attempt: &Attempt, job: &JobRow, decided: bool
     }
     if decided {
         return Some(Stop::Gang);
+    }
+    if attempt.assignments.iter().any(|part| world.is_evicted(part.machine)) {
+        return Some(Stop::Preempted);
     }
     let wishes = attempt
         .assignments

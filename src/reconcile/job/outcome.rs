@@ -122,6 +122,8 @@ fn without_rules(job: &JobRow, stop: Option<Stop>, parts: &[Part<'_>], retries: 
             }
             own_end(parts).unwrap_or_else(|| failed("stopped", None, job_failed()))
         }
+        // Whatever ended badly meanwhile followed from it: what had done so before would have ended the attempt.
+        Some(Stop::Preempted) => stopped(job, Stop::Preempted),
         Some(stop) => own_end(parts).unwrap_or_else(|| stopped(job, stop)),
     }
 }
@@ -164,6 +166,8 @@ fn lost_outcome(job: &JobRow, lost: &Part<'_>, retries: usize) -> Outcome {
 fn stopped(job: &JobRow, stop: Stop) -> Outcome {
     match stop {
         Stop::Requeue => Outcome { cause: "requeued", next: Next::Queued { lost: None } },
+        // However often that happens: whoever takes such machines has agreed to it.
+        Stop::Preempted => Outcome { cause: "preempted", next: Next::Queued { lost: None } },
         Stop::Timeout => failed(
             "timeout",
             None,

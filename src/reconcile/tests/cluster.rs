@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::cluster::AutoTarget;
+use crate::domain::cluster::{AutoTarget, Repairs};
 use crate::domain::machine::MachineState::*;
 use crate::domain::quota::CoreQuota;
 use crate::reconcile::Answer;
@@ -65,11 +65,85 @@ fn a_failed_setup_makes_a_node_unusable_and_shows_with_the_node_named() {
     assert_eq!(errors[0].details[0].value, "tvm-1");
 }
 
+/// It could not be used `seconds` ago.
+fn broke(machine: &mut Machine, seconds: u64) {
+    machine.problem = Some(EntityError::new("NodeSetupTaskFailed", "x"));
+    machine.state_changed_at = ago(seconds);
+}
+
+fn repairs(count: u32, seconds: u64) -> Option<Repairs> {
+    Some(Repairs { count, last_at: ago(seconds), problems: vec![EntityError::new("NodeSetupTaskFailed", "x")] })
+}
+
+fn next_repairs(plan: &Plan) -> Option<u32> {
+    plan.changes().into_iter().find_map(|change| match change {
+        Change::ClusterStatus { repairs, .. } => repairs.map(|repairs| repairs.count),
+        _ => None,
+    })
+}
+
 #[test]
-fn an_unusable_node_stays_until_it_is_removed() {
-    let broken = |scene: Scene| {
-        scene.machine(Unusable, Seen::Present, |machine| machine.problem = Some(EntityError::new("NodeSetupTaskFailed", "x")))
+fn an_unusable_node_is_replaced_after_a_while_and_counted_in_the_same_commit() {
+    let scene = cluster(1).machine(Unusable, Seen::Present, |machine| broke(machine, 90));
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan), ["leave 1: Requeue", "ask 2", "cluster Resizing NodeSetupTaskFailed"]);
+    assert_eq!(plan.groups.len(), 1);
+    assert_eq!(next_repairs(&plan), Some(1));
+    assert!(plan.losses.is_empty());
+    let early = cluster(1).machine(Unusable, Seen::Present, |machine| broke(machine, 30));
+    assert_eq!(early.plan().look_again, Some(NOW + Duration::from_secs(30) + Duration::from_millis(1)));
+}
+
+#[test]
+fn what_is_never_of_use_is_tried_with_pauses_and_then_no_more() {
+    let tried = |count, seconds, wait: bool| {
+        let mut scene = cluster(1).resizing();
+        scene.row().status.repairs = repairs(count, seconds);
+        scene.row().status.errors = vec![EntityError::new("NodeSetupTaskFailed", "x")];
+        let plan = scene.plan();
+        let words = scene.words(&plan);
+        assert_eq!(plan.look_again.is_some(), wait, "{count} {seconds}");
+        words
     };
+    assert_eq!(tried(1, 0, false), ["ask 1"], "the first is replaced at once");
+    assert_eq!(tried(2, 29, true), Vec::<String>::new());
+    assert_eq!(tried(2, 30, false), ["ask 1"]);
+    assert_eq!(tried(3, 59, true), Vec::<String>::new());
+    assert_eq!(tried(3, 60, false), ["ask 1"]);
+    assert_eq!(tried(4, 100_000, false), ["cluster Steady NodeSetupTaskFailed,NodeRepairStopped"], "never again by itself");
+}
+
+#[test]
+fn while_none_is_of_use_they_are_tried_one_at_a_time() {
+    let tried = |edit: fn(Scene) -> Scene| {
+        let mut scene = edit(cluster(5).resizing());
+        scene.row().status.repairs = repairs(2, 500);
+        scene.row().status.errors = vec![EntityError::new("NodeSetupTaskFailed", "x")];
+        scene.decides()
+    };
+    assert_eq!(tried(|scene| scene), ["ask 1"]);
+    assert_eq!(tried(|scene| scene.machine(Preparing, Seen::Present, |_| {})), Vec::<String>::new());
+    assert_eq!(
+        tried(|scene| scene.machine(Unusable, Seen::Present, |machine| broke(machine, 30))).len(),
+        1,
+        "its own error alone"
+    );
+    assert_eq!(tried(|scene| scene.idle(1)), ["ask 2", "ask 3", "ask 4", "ask 5"], "one is: the others may be too");
+}
+
+#[test]
+fn one_that_is_of_use_ends_the_row() {
+    let mut scene = cluster(1).machine(Preparing, Seen::Present, |machine| (machine.joined, machine.setup) = (true, Setup::Done));
+    scene.row().status.repairs = repairs(2, 500);
+    scene.row().status.errors = vec![EntityError::new("NodeSetupTaskFailed", "x")];
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan), ["ready 1", "cluster Steady"]);
+    assert_eq!(next_repairs(&plan), None);
+}
+
+#[test]
+fn an_unusable_node_stays_to_be_looked_at() {
+    let broken = |scene: Scene| scene.machine(Unusable, Seen::Present, |machine| broke(machine, 30));
     let mut scene = broken(cluster(1));
     scene.row().status.errors = vec![EntityError::new("NodeSetupTaskFailed", "x")];
     assert!(scene.plan().is_empty());
@@ -80,7 +154,17 @@ fn an_unusable_node_stays_until_it_is_removed() {
 #[test]
 fn a_machine_that_does_not_come_home_is_unusable_but_own_downtime_is_not_its_silence() {
     let mut scene = cluster(1).machine(Preparing, Seen::Present, |machine| machine.state_changed_at = ago(5_000));
-    assert_eq!(scene.decides(), ["unusable 1: NodeStartTimedOut", "cluster Steady NodeStartTimedOut"]);
+    assert_eq!(scene.decides(), ["explain 1"]);
+    let explained = |evidence: Option<&str>| {
+        let mut memory = scene.memory();
+        memory.call_ended(scene.snapshot.machines[0].uid, Answer::Explained(evidence.map(str::to_owned)), NOW, &scene.limits);
+        let plan = scene.plan_with(&memory);
+        assert_eq!(scene.words(&plan), ["unusable 1: NodeStartTimedOut", "cluster Steady NodeStartTimedOut"]);
+        let Some(Change::ClusterStatus { errors, .. }) = plan.changes().pop() else { panic!("a status") };
+        errors[0].details.last().map(|detail| (detail.name.clone(), detail.value.clone()))
+    };
+    assert_eq!(explained(Some("no route to the server")), Some(("log".into(), "no route to the server".into())));
+    assert_eq!(explained(None), Some(("nodeId".into(), "tvm-1".into())));
     scene.since = ago(10);
     assert!(scene.plan().is_empty());
 }
@@ -237,7 +321,7 @@ fn a_cluster_grows_with_its_queue_up_to_its_bound() {
     assert_eq!(auto(&plan), Some(AutoTarget { target: 2, surplus_since: None }));
     assert_eq!(scaled(0, 3, 0).queued(2, |_| {}).queued(2, |_| {}).decides(), ["ask 1", "ask 2", "ask 3", "cluster Resizing"]);
     // What it could never run does not make it grow.
-    assert!(scaled(0, 3, 0).queued(4, |_| {}).plan().is_empty());
+    assert_eq!(scaled(0, 3, 0).queued(4, |_| {}).decides(), ["cluster Steady JobNeedsTooManyNodes"]);
     assert_eq!(scaled(1, 3, 0).decides(), ["ask 1", "cluster Resizing"]);
 }
 
@@ -305,4 +389,86 @@ fn quotas_are_those_of_a_priority() {
     let mut scene = with_quota(cluster(1), Some(0), Some(0));
     scene.row().spec.vm_priority = VmPriority::LowPriority;
     assert_eq!(scene.decides(), ["ask 1", "cluster Resizing"]);
+}
+
+#[test]
+fn a_job_that_can_never_fit_makes_nothing_grow_holds_up_nobody_and_is_told() {
+    let mut scene = scaled(0, 3, 0).queued(4, |_| {}).queued(2, |_| {});
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan), ["ask 1", "ask 2", "cluster Resizing JobNeedsTooManyNodes"]);
+    let Some(Change::ClusterStatus { errors, .. }) = plan.changes().pop() else { panic!("a status") };
+    assert!(errors[0].message.contains("needs 4 nodes, and this cluster can have 3 at most"), "{}", errors[0].message);
+    assert!(plan.reasons.iter().any(|reason| reason.to_string().contains("can never have more than 3")), "{:?}", plan.reasons);
+    scene = scene.idle(2);
+    scene.row().status.auto = Some(AutoTarget { target: 2, surplus_since: None });
+    scene.row().status.errors = errors;
+    assert_eq!(scene.decides(), ["place 2 on 1,2 Placed"], "it goes past the one that waits for ever");
+    // Who scales by hand may choose any number.
+    assert_eq!(cluster(1).idle(1).queued(4, |_| {}).queued(1, |_| {}).decides(), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_quota_never_allows_makes_nothing_grow() {
+    let cores = catalog().find_size("STANDARD_D1").expect("a size").cores;
+    let scene = with_quota(scaled(0, 50, 0).queued(5, |_| {}).queued(2, |_| {}), Some(4 * cores), None);
+    assert_eq!(scene.decides(), ["ask 1", "ask 2", "cluster Resizing JobNeedsTooManyNodes"]);
+}
+
+#[test]
+fn a_node_that_leaves_once_its_job_ends_is_not_replaced_for_that_job() {
+    let leaving = |deallocation| {
+        let mut scene = scaled(0, 3, 0).running(&[part(AssignmentState::Running)], |_, _| {});
+        scene.snapshot.machines[0].state = Leaving;
+        scene.snapshot.machines[0].deallocation = Some(deallocation);
+        scene.decides()
+    };
+    assert_eq!(leaving(Deallocation::WaitForJobCompletion), ["cluster Resizing"]);
+    assert_eq!(leaving(Deallocation::Requeue), ["ask 2", "cluster Resizing", "stop: Requeue"], "the job will want one");
+}
+
+#[test]
+fn a_machine_that_is_taken_away_leaves_and_is_replaced_at_once() {
+    let soon = Some(NOW + Duration::from_secs(30));
+    let scene = cluster(1).machine(Ready, Seen::Present, |machine| machine.evict_at = soon);
+    let plan = scene.plan();
+    assert_eq!(scene.words(&plan), ["leave 1: Requeue", "ask 2", "cluster Resizing"]);
+    assert!(plan.losses.is_empty(), "that is no repair");
+    let leaving = cluster(0).resizing().machine(Leaving, Seen::Present, |machine| machine.evict_at = soon);
+    assert_eq!(leaving.decides(), ["delete 1: Leaving"], "nothing of a job is on it");
+}
+
+#[test]
+fn what_a_driver_tells_of_an_eviction_is_written_down() {
+    let scene = cluster(1).idle(1);
+    let at = NOW + Duration::from_secs(30);
+    let taken = |presence| {
+        let mut memory = scene.memory();
+        let began = memory.listing_begins();
+        let name = scene.snapshot.machines[0].name.clone();
+        let seen = Observed { evict_at: Some(at), ..Observed::new(name, presence, None) };
+        memory.listed(began, vec![seen], NOW, &scene.limits);
+        scene.plan_with(&memory)
+    };
+    for presence in [Presence::Present, Presence::Absent] {
+        let plan = taken(presence);
+        let told = plan.changes().iter().find_map(|change| match change {
+            Change::MachineLeaving { evict_at, .. } => *evict_at,
+            _ => None,
+        });
+        assert_eq!(told, Some(at), "{presence:?}");
+        assert!(plan.losses.is_empty(), "{presence:?}");
+    }
+}
+
+#[test]
+fn a_job_has_the_notice_and_no_more() {
+    let mut scene = cluster(0).resizing().stopping(Stop::Preempted, &[part(AssignmentState::Running)]);
+    scene.snapshot.machines[0].state = Leaving;
+    scene.snapshot.machines[0].deallocation = Some(Deallocation::Requeue);
+    scene.snapshot.machines[0].evict_at = Some(NOW + Duration::from_secs(5));
+    let plan = scene.plan();
+    assert!(plan.is_empty(), "{:?}", scene.words(&plan));
+    assert_eq!(plan.look_again.map(|at| at <= NOW + Duration::from_secs(5)), Some(true));
+    scene.snapshot.machines[0].evict_at = Some(NOW);
+    assert_eq!(scene.decides(), ["delete 1: Evicted"]);
 }

@@ -95,6 +95,28 @@ fn a_dead_node_ends_its_part_with_proof_and_silence_does_not() {
 }
 
 #[test]
+fn a_node_that_is_not_seen_is_dead_once_it_has_surely_ended_itself() {
+    let fenced = |heard: u64, seen: Seen| {
+        let mut scene = cluster(1).running(&[part(Running).seen(seen)], |_, _| {});
+        scene.limits.fenced_after = Some(Limits::surely_fenced_after(Duration::from_secs(900)));
+        scene.snapshot.machines[0].heard_at = Some(ago(heard));
+        scene
+    };
+    let words = |scene: Scene| scene.decides();
+    // A quarter of an hour, a hundredth of it, and two minutes.
+    assert!(words(fenced(1_028, Seen::Unclear)).iter().all(|word| !word.starts_with("lose")));
+    assert_eq!(words(fenced(1_030, Seen::Unclear)), ["lose 0: lost", "end: node_lost", "job 1 Queued"]);
+    assert!(words(fenced(5_000, Seen::Present)).iter().all(|word| !word.starts_with("lose")), "what is seen is not dead");
+    let mut never = fenced(5_000, Seen::Unclear);
+    never.snapshot.machines[0].heard_at = None;
+    assert!(never.decides().is_empty());
+    // A leader that has only just begun to watch has heard nobody's silence.
+    let mut fresh = fenced(5_000, Seen::Unclear);
+    fresh.since = ago(1_000);
+    assert!(fresh.decides().iter().all(|word| !word.starts_with("lose")));
+}
+
+#[test]
 fn a_node_that_dies_while_its_part_is_to_stop_is_not_why_the_attempt_ends() {
     let scene = cluster(1).stopping(Stop::Timeout, &[part(Running).seen(Seen::Nothing)]);
     assert_eq!(scene.decides()[3..], ["lose 0: stopped", "end: timeout", "job 1 Failed JobMaxWallClockTimeReached"]);
@@ -300,4 +322,44 @@ fn a_job_that_waits_for_its_time_holds_up_nobody_and_comes_last_to_nodes_it_fail
         ["place 1 on 1 Released"],
         "the only one"
     );
+}
+
+/// A job on machines of which the first is taken away.
+fn on_a_taken_node(parts: &[Part], edit: impl FnOnce(&mut Attempt, &mut JobRow)) -> Scene {
+    let mut scene = cluster(u32::try_from(parts.len()).expect("few")).running(parts, edit);
+    scene.snapshot.machines[0].state = MachineState::Leaving;
+    scene.snapshot.machines[0].deallocation = Some(Deallocation::Requeue);
+    scene.snapshot.machines[0].evict_at = Some(ago(1));
+    scene
+}
+
+fn of_job(scene: &Scene) -> Vec<String> {
+    let words = scene.decides();
+    words.into_iter().filter(|word| ["stop", "end", "job", "lose"].iter().any(|begin| word.starts_with(begin))).collect()
+}
+
+#[test]
+fn a_job_whose_node_is_taken_away_is_told_to_stop_and_waits_again() {
+    assert_eq!(of_job(&on_a_taken_node(&[part(Running), part(Running)], |_, _| {})), ["stop: Preempted"]);
+    assert_eq!(ends_after(Stop::Preempted, &[stopped(), stopped()]), ["end: preempted", "job 1 Queued"]);
+    assert_eq!(
+        ends_after(Stop::Preempted, &[exited(143), stopped()]),
+        ["end: preempted", "job 1 Queued"],
+        "what ended badly meanwhile followed from it"
+    );
+    assert_eq!(ends_after(Stop::Preempted, &[exited(0), stopped()]), ["end: exited", "job 1 Succeeded 0"]);
+}
+
+#[test]
+fn an_eviction_without_notice_is_no_lost_node_however_often() {
+    let gone = || part(Running).seen(Seen::Off);
+    let often = |_: &mut Attempt, job: &mut JobRow| job.status.lost = vec![MachineUid(Uuid::nil()); 3];
+    assert_eq!(of_job(&on_a_taken_node(&[gone()], often)), ["lose 0: lost", "end: preempted", "job 1 Queued"]);
+    assert_eq!(
+        of_job(&on_a_taken_node(&[gone(), part(Running)], |_, _| {})),
+        ["lose 0: lost", "stop: Preempted"],
+        "its neighbours stop for the same reason"
+    );
+    let scene = on_a_taken_node(&[lost(), exited(1)], |attempt, _| attempt.stop = Some(Stop::Gang));
+    assert_eq!(of_job(&scene), ["end: preempted", "job 1 Queued"], "its neighbour failed for want of it");
 }

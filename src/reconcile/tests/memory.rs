@@ -1,5 +1,6 @@
 use super::*;
 use crate::domain::machine::MachineState::*;
+use crate::driver::Listing;
 use crate::reconcile::memory::{Failure, FailureKind};
 use crate::reconcile::{Answer, DeleteWhy, Sight};
 
@@ -8,7 +9,7 @@ fn one(state: MachineState) -> Scene {
 }
 
 fn present(scene: &Scene) -> Observed {
-    Observed { name: scene.snapshot.machines[0].name.clone(), presence: Presence::Present, address: None }
+    Observed::new(scene.snapshot.machines[0].name.clone(), Presence::Present, None)
 }
 
 #[test]
@@ -42,6 +43,20 @@ fn only_a_listing_that_began_after_the_row_was_read_as_made_proves_its_death() {
 }
 
 #[test]
+fn what_a_partial_listing_does_not_show_is_not_gone() {
+    let mut scene = one(Ready);
+    let machine = scene.snapshot.machines[0].clone();
+    let mut memory = Memory::new(ago(60));
+    memory.read(&scene.snapshot, NOW);
+    let began = memory.listing_begins();
+    memory.listed(began, Listing { machines: vec![], is_partial: true }, NOW, &scene.limits);
+    assert_eq!(memory.sight(&machine), Sight::Unknown);
+    // One that was never made is not waited for: at the worst two are made, of which one may join.
+    scene.snapshot.machines[0].state = Asked;
+    assert_eq!(memory.sight(&scene.snapshot.machines[0]), Sight::Absent);
+}
+
+#[test]
 fn after_an_error_nothing_is_known_until_the_next_listing() {
     let scene = one(Asked);
     let (machine, limits) = (&scene.snapshot.machines[0], &scene.limits);
@@ -61,7 +76,7 @@ fn strangers_are_swept_after_two_listings_a_grace_apart_and_only_ours() {
     let scene = cluster(0);
     let limits = &scene.limits;
     let mut memory = Memory::new(ago(60));
-    let stranger = |name: String, presence| Observed { name, presence, address: None };
+    let stranger = |name: String, presence| Observed::new(name, presence, None);
     let ours = catalog().machine_name(MachineUid(Uuid::from_u128(0x77)));
     let theirs = format!("other-{}", Uuid::from_u128(0x78).simple());
     let all = vec![
@@ -91,12 +106,7 @@ fn a_machine_with_a_row_that_cannot_be_read_is_no_stranger() {
     let mut memory = Memory::new(ago(60));
     for at in [ago(30), NOW] {
         let began = memory.listing_begins();
-        memory.listed(
-            began,
-            vec![Observed { name: row.name.clone(), presence: Presence::Present, address: None }],
-            at,
-            &scene.limits,
-        );
+        memory.listed(began, vec![Observed::new(row.name.clone(), Presence::Present, None)], at, &scene.limits);
         memory.read(&scene.snapshot, at);
     }
     assert!(scene.plan_with(&memory).effects.is_empty());

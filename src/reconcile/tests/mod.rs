@@ -1,6 +1,7 @@
 //! Small builders for decision tables: a scene of rows and sightings, and what is decided about it, as words.
 
 mod cluster;
+mod file_server;
 mod job;
 mod memory;
 mod placement;
@@ -88,6 +89,7 @@ pub(super) fn cluster(target: u32) -> Scene {
             allocation_changed_at: ago(500),
             errors: Vec::new(),
             auto: None,
+            repairs: None,
             subnet: None,
             output_uuid: Uuid::nil(),
             nodes: NodeCounts::default(),
@@ -149,11 +151,13 @@ impl Scene {
             state_changed_at: ago(60),
             created_at: ago(60),
             attempt: None,
+            evict_at: None,
             deallocation: (state == MachineState::Leaving).then_some(Deallocation::Requeue),
             address: None,
             bootstrap: asked.then(|| Bootstrap { join_token: "t".into() }),
             joined: state == MachineState::Ready,
             quarantined: false,
+            login_address: None,
             heard_at: (state == MachineState::Ready).then(|| ago(5)),
             setup: if state == MachineState::Ready { Setup::Done } else { Setup::Pending },
             ensure_failures: 0,
@@ -169,7 +173,7 @@ impl Scene {
             Seen::Nothing => None,
         };
         if let (Some(listed), Some(presence)) = (&mut self.listed, presence) {
-            listed.push(Observed { name: machine.name.clone(), presence, address: Some("10.0.0.4".into()) });
+            listed.push(Observed::new(machine.name.clone(), presence, Some("10.0.0.4".into())));
         }
         self.row().last_ordinal = ordinal;
         self.snapshot.machines.push(machine);
@@ -318,6 +322,10 @@ impl Scene {
                 format!("cluster {allocation:?} {}", errors.join(",")).trim_end().to_owned()
             }
             Change::FinishOperations { verb, .. } => format!("finish {verb:?}"),
+            Change::FileServerStatus { made, .. } => match made {
+                Ok(mount) => format!("serves {}", mount.internal_address),
+                Err(error) => format!("failed {}", error.message),
+            },
             Change::Remove { .. } => "remove".into(),
         }
     }
@@ -325,6 +333,7 @@ impl Scene {
     fn call(&self, effect: &Effect) -> String {
         match effect {
             Effect::Ensure(spec) => format!("ensure {}", self.node(spec.uid)),
+            Effect::Explain { uid, .. } => format!("explain {}", self.node(*uid)),
             Effect::Delete { uid, why, .. } => format!("delete {}: {why:?}", self.node(*uid)),
         }
     }

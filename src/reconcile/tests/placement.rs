@@ -27,7 +27,7 @@ fn a_large_job_is_not_overtaken() {
     let plan = scene.plan();
     assert!(plan.is_empty());
     let first = scene.snapshot.jobs[0].uid;
-    assert_eq!(plan.reasons, [Reason::NodesWanted { job: first, needed: 3, free: 2, target: 2, behind: 1 }]);
+    assert_eq!(plan.reasons, [Reason::NodesWanted { job: first, needed: 3, free: 2, target: 2 }]);
 }
 
 #[test]

@@ -1,28 +1,34 @@
 //! What a node should be, made from rows: the step from the attempt's state, the task from the job's spec with its secrets opened.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::mounts::Level;
 use super::{refused, unmet};
 use crate::agent::protocol::{
-    Account, Assignment, Container, Desired, Host, Mount, OutputDirectory, RegistryLogin, SetupTask, Step, Task, TaskNames,
+    Account, Assignment, Container, Desired, Export, Host, Mount, OutputDirectory, RegistryLogin, SetupTask, Step, Task,
+    TaskNames,
 };
-use crate::domain::account::PASSWORD;
+use crate::domain::account::{PASSWORD, UserAccount};
 use crate::domain::attempt::{AttemptState, Stop};
-use crate::domain::container::{ContainerSettings, REGISTRY_PASSWORD};
+use crate::domain::container::{ContainerSettings, PullLimits, REGISTRY_PASSWORD};
 use crate::domain::job::SECRETS;
 use crate::domain::machine::Setup;
 use crate::domain::node_setup::SETUP_SECRETS;
 use crate::domain::resource::{EntityError, NameValue};
+use crate::domain::vault;
 use crate::error::Error;
 use crate::id::{AttemptUid, MachineUid, ResourceId, ResourceUid};
 use crate::launch::{self, Plan};
 use crate::secret::Sealer;
 use crate::service::Service;
-use crate::store::machine::{self, Gang, SealedSetup, SealedTask};
+use crate::store::machine::{self, Gang, SealedAccount, SealedSetup, SealedTask};
 
 /// Longest time that the other parts of a gang have once one has ended. Unit: milliseconds.
 const GANG_GRACE_MS: u32 = 1_000;
+
+/// What of a notice is left for saying how the job ended, before its node is taken away: the job has the rest of it.
+const EVICTION_MARGIN: Duration = Duration::from_secs(2);
 
 /// Tasks of attempts, by attempt and rank: constant while the attempt lives, so that a change of the step alone reads no spec again.
 pub(crate) type Tasks = moka::sync::Cache<(AttemptUid, i32), Arc<Task>>;
@@ -37,32 +43,50 @@ impl Service {
         if held.desired == have {
             return Ok((have, None));
         }
+        if held.is_file_server {
+            let sealed = match held.setup {
+                Setup::Pending => machine::file_server(self.pool(), held.cluster).await?,
+                Setup::Done | Setup::Failed(_) => None,
+            };
+            let open = |sealed: SealedAccount| {
+                let account = account(&self.inner.sealer, held.cluster, &sealed.account, &sealed.secrets)?;
+                Ok::<_, Error>(Account { from: sealed.allowed_ranges, ..account })
+            };
+            let account = sealed.map(open).transpose()?;
+            let export = Some(Export { key: self.door_key(held.cluster) });
+            return Ok((held.desired, Some(Desired { account, export, ..Desired::default() })));
+        }
         // A setup that is reported needs its secrets no more, but what is mounted is mounted again should it break.
         let Prepared { unmet, account, mounts, setup } = match held.setup {
             Setup::Pending => self.setup(held.cluster).await?,
-            Setup::Done => {
+            // One that broke afterwards keeps what its job uses.
+            Setup::Failed(_) if held.gang.is_none() => Prepared::default(),
+            Setup::Done | Setup::Failed(_) => {
                 let mounts = self.cluster_mounts(held.cluster).await?.as_ref().clone().unwrap_or_default();
                 Prepared { mounts, ..Prepared::default() }
             }
-            Setup::Failed(_) => Prepared::default(),
         };
         let assignments = match &held.gang {
             None => Vec::new(),
-            Some(gang) => self.assignment(gang).await?.into_iter().collect(),
+            Some(gang) => self.assignment(held.cluster, gang).await?.into_iter().collect(),
         };
-        Ok((held.desired, Some(Desired { unmet, account, mounts, setup, assignments })))
+        Ok((held.desired, Some(Desired { unmet, account, export: None, mounts, setup, assignments })))
     }
 
     async fn setup(&self, cluster: ResourceUid) -> Result<Prepared, Error> {
-        let Some(sealed) = machine::setup(self.pool(), cluster).await? else { return Ok(Prepared::default()) };
+        let Some(mut sealed) = machine::setup(self.pool(), cluster).await? else { return Ok(Prepared::default()) };
         // A node that cannot be set up is looked at all the more.
-        let account = Some(account(&self.inner.sealer, cluster, &sealed)?);
+        let account = Some(account(&self.inner.sealer, cluster, &sealed.spec.user_account, &sealed.secrets)?);
         if let Some(error) = unmet::of_cluster(&sealed.spec) {
             return Ok(Prepared { unmet: Some(error), account, ..Prepared::default() });
         }
         match self.cluster_mounts(cluster).await?.as_ref() {
             Err(error) => Ok(Prepared { unmet: Some(error.clone()), account, ..Prepared::default() }),
             Ok(mounts) => {
+                let members = vault::of_cluster(&sealed.spec);
+                if let Err(error) = self.fetch_vaulted((cluster, &sealed.path), members, &mut sealed.secrets).await? {
+                    return Ok(Prepared { unmet: Some(error), account, ..Prepared::default() });
+                }
                 let setup = setup_task(&self.inner.sealer, cluster, sealed)?;
                 Ok(Prepared { unmet: None, account, mounts: mounts.clone(), setup })
             }
@@ -74,11 +98,16 @@ impl Service {
         if let Some(mounts) = self.inner.mounts.get(&cluster) {
             return Ok(mounts);
         }
-        let sealed = machine::setup(self.pool(), cluster).await?;
-        let mounts = match &sealed {
+        let mut sealed = machine::setup(self.pool(), cluster).await?;
+        let mounts = match &mut sealed {
             Some(sealed) => {
+                let members = vault::of_cluster(&sealed.spec);
+                if let Err(error) = self.fetch_vaulted((cluster, &sealed.path), members, &mut sealed.secrets).await? {
+                    // Not remembered: for the next node the vault may be there.
+                    return Ok(Arc::new(Err(error)));
+                }
                 let volumes = sealed.spec.node_setup.as_ref().and_then(|setup| setup.mount_volumes.as_ref());
-                self.mounts(Level::Cluster, cluster, volumes, &sealed.secrets).await?
+                self.mounts(Level::Cluster, cluster, cluster, volumes, &sealed.secrets).await?
             }
             None => Ok(Vec::new()),
         };
@@ -87,26 +116,35 @@ impl Service {
         Ok(mounts)
     }
 
-    async fn assignment(&self, gang: &Gang) -> Result<Option<Assignment>, Error> {
+    async fn assignment(&self, cluster: ResourceUid, gang: &Gang) -> Result<Option<Assignment>, Error> {
         let key = (gang.attempt, gang.rank);
         let task = match self.inner.tasks.get(&key) {
             Some(task) => task,
             None => {
-                let Some(sealed) = machine::task(self.pool(), gang.attempt).await? else { return Ok(None) };
+                let Some(mut sealed) = machine::task(self.pool(), gang.attempt).await? else { return Ok(None) };
                 let session = match sealed.nodes.len() {
                     0 | 1 => None,
                     _ => self.session(gang.attempt).await?,
                 };
-                let mounts = match unmet::of_job(&sealed.spec) {
-                    None => self.mounts(Level::Job, sealed.job, sealed.spec.mount_volumes.as_ref(), &sealed.secrets).await?,
-                    Some(error) => Err(error),
+                let members = vault::of_job(&sealed.spec);
+                let mounts = match self.fetch_vaulted((sealed.job, &sealed.path), members, &mut sealed.secrets).await? {
+                    Ok(()) => {
+                        let volumes = sealed.spec.mount_volumes.as_ref();
+                        self.mounts(Level::Job, sealed.job, cluster, volumes, &sealed.secrets).await?
+                    }
+                    Err(error) => Err(error),
                 };
-                let task = Arc::new(Task { session, ..task(&self.inner.sealer, sealed, gang.rank, mounts)? });
+                let task =
+                    Arc::new(Task { session, ..task(&self.inner.sealer, sealed, gang.rank, mounts, self.inner.limits.pull)? });
                 self.inner.tasks.insert(key, task.clone());
                 task
             }
         };
-        let grace_ms = u32::try_from(self.inner.limits.stop_grace.as_millis()).unwrap_or(u32::MAX);
+        let grace = match (gang.stop, gang.evict_at) {
+            (Some(Stop::Preempted), Some(at)) => Duration::try_from(at - EVICTION_MARGIN - self.now()).unwrap_or_default(),
+            _ => self.inner.limits.stop_grace,
+        };
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         Ok(Some(Assignment {
             attempt: gang.attempt,
             number: gang.number,
@@ -126,12 +164,18 @@ struct Prepared {
     setup: Option<SetupTask>,
 }
 
-fn account(sealer: &Sealer, cluster: ResourceUid, sealed: &SealedSetup) -> Result<Account, Error> {
-    let password = sealed.secrets.iter().find(|secret| secret.field == PASSWORD);
+fn account(
+    sealer: &Sealer,
+    owner: ResourceUid,
+    account: &UserAccount,
+    secrets: &[crate::store::SecretRow],
+) -> Result<Account, Error> {
+    let password = secrets.iter().find(|secret| secret.field == PASSWORD);
     Ok(Account {
-        name: sealed.spec.user_account.name.clone(),
-        ssh_public_key: sealed.spec.user_account.ssh_public_key.clone(),
-        password: password.map(|secret| open(sealer, cluster, secret)).transpose()?,
+        name: account.name.clone(),
+        ssh_public_key: account.ssh_public_key.clone(),
+        password: password.map(|secret| open(sealer, owner, secret)).transpose()?,
+        from: None,
     })
 }
 
@@ -185,6 +229,7 @@ fn container(
     owner: ResourceUid,
     settings: &ContainerSettings,
     secrets: &[crate::store::SecretRow],
+    limits: PullLimits,
 ) -> Result<Container, Error> {
     let password = secrets.iter().find(|secret| secret.field == REGISTRY_PASSWORD);
     let login = match (&settings.credentials, password) {
@@ -195,10 +240,16 @@ fn container(
         }),
         _ => None,
     };
-    Ok(Container { image: settings.reference(), login, shm_size: settings.shm_bytes() })
+    Ok(Container { image: settings.reference(), login, shm_size: settings.shm_bytes(), limits })
 }
 
-fn task(sealer: &Sealer, sealed: SealedTask, rank: i32, mounts: Result<Vec<Mount>, EntityError>) -> Result<Task, Error> {
+fn task(
+    sealer: &Sealer,
+    sealed: SealedTask,
+    rank: i32,
+    mounts: Result<Vec<Mount>, EntityError>,
+    pull: PullLimits,
+) -> Result<Task, Error> {
     let SealedTask { job, path, spec, nodes, secrets } = sealed;
     let id = ResourceId::parse(&path).map_err(Error::internal)?;
     let cluster = ResourceId::parse(&spec.cluster).map_err(Error::internal)?;
@@ -234,7 +285,7 @@ fn task(sealer: &Sealer, sealed: SealedTask, rank: i32, mounts: Result<Vec<Mount
         size,
         processes,
         host_file,
-        container: spec.container.as_ref().map(|settings| container(sealer, job, settings, &secrets)).transpose()?,
+        container: spec.container.as_ref().map(|settings| container(sealer, job, settings, &secrets, pull)).transpose()?,
         mounts,
         preparation: spec.preparation,
         std_out_err_path_prefix: spec.std_out_err_path_prefix,

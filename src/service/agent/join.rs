@@ -3,6 +3,7 @@
 use super::credential::LIFE;
 use super::{check_version, refused};
 use crate::agent::protocol::{Join, Joined, LoginWay};
+use crate::domain::gpu::Gpu;
 use crate::error::{Error, ErrorCode};
 use crate::service::Service;
 use crate::store::machine::{self, JoinOutcome};
@@ -23,14 +24,21 @@ impl Service {
             return Err(refused());
         }
         let login = match join.login {
-            LoginWay::At { address, port } => (Some(address.to_string()), Some(port)),
+            LoginWay::At { address, port } => Some((address.to_string(), port)),
             // One that nobody can log in to is listed all the same: clients take an empty list for a cluster without nodes.
-            LoginWay::Direct | LoginWay::None => (None, None),
+            LoginWay::Direct | LoginWay::None => None,
         };
-        match machine::join(self.pool(), &join.machine, &join.token, &key_hash, login, self.now()).await? {
+        let shown = login.as_ref().map(|(address, port)| format!("{address}:{port}"));
+        let gpus = Gpu::sane(join.gpus);
+        match machine::join(self.pool(), &join.machine, &join.token, &key_hash, login, &gpus, self.now()).await? {
             JoinOutcome::Bound(uid) => {
                 self.inner.wake.changed(Topic::Reconcile);
-                tracing::debug!(machine.name = %join.machine, machine.isolation = %join.isolation.escape_debug(), "an agent joined");
+                tracing::info!(
+                    machine.name = %join.machine,
+                    machine.isolation = %join.isolation.escape_debug(),
+                    machine.login = shown,
+                    "an agent joined"
+                );
                 Ok(Joined { machine: uid, credential: self.issue_credential(uid), expires_in_s: LIFE.as_secs() })
             }
             JoinOutcome::Quarantined(uid) => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::desired::open;
 use crate::agent::protocol::{Mount, Source};
+use crate::domain::door::{self, Pass};
 use crate::domain::file_server::{FileServer, MountSettings};
 use crate::domain::mount::{
     AzureBlobFileSystem, AzureFileShare, CONTAINER_FAILED, FileServerMount, MountVolumes, PLACE_FAILED, SERVER_FAILED,
@@ -17,6 +18,7 @@ use crate::domain::sas::{Scope, StorageService, sign};
 use crate::error::Error;
 use crate::id::{ResourceId, ResourceUid};
 use crate::service::Service;
+use crate::sign::Purpose;
 use crate::store::{SecretRow, resource};
 
 /// How long nodes may use a container with what they get for it: longer than any node lives. A key that is changed ends it.
@@ -32,11 +34,12 @@ pub(in crate::service) enum Level {
 }
 
 impl Service {
-    /// What of `mounts` nodes mount. The inner error is for the user who asked for it.
+    /// What of `mounts` the nodes of `cluster` mount. The inner error is for the user who asked for it.
     pub(in crate::service) async fn mounts(
         &self,
         level: Level,
         owner: ResourceUid,
+        cluster: ResourceUid,
         mounts: Option<&MountVolumes>,
         secrets: &[SecretRow],
     ) -> Result<Result<Vec<Mount>, EntityError>, Error> {
@@ -47,7 +50,7 @@ impl Service {
         }
         let mut servers = BTreeMap::new();
         for mount in mounts.file_servers() {
-            servers.insert(mount.file_server.as_str(), self.mount_settings(&mount.file_server).await?);
+            servers.insert(mount.file_server.as_str(), self.find_server(&mount.file_server, cluster).await?);
         }
         let key = |field: String| self.open_secret(owner, &field, secrets);
         let mut found = Vec::new();
@@ -66,8 +69,8 @@ impl Service {
             }
         }
         for mount in mounts.file_servers() {
-            let settings = servers.get(mount.file_server.as_str()).and_then(Option::as_ref);
-            if let Err(error) = add(&mount.relative_path, server(mount, settings)) {
+            let found = servers.get(mount.file_server.as_str()).and_then(Option::as_ref);
+            if let Err(error) = add(&mount.relative_path, server(mount, found)) {
                 return Ok(Err(error));
             }
         }
@@ -114,14 +117,24 @@ impl Service {
         Ok((Source::Container { at, account, container, access, options: blob.mount_options.clone() }, true))
     }
 
-    async fn mount_settings(&self, server: &str) -> Result<Option<MountSettings>, Error> {
+    /// How a file server is mounted, and the pass of a cluster's nodes to it.
+    async fn find_server(&self, server: &str, cluster: ResourceUid) -> Result<Option<(MountSettings, Pass)>, Error> {
         let id = ResourceId::parse(server).map_err(Error::internal)?;
-        Ok(resource::find::<FileServer>(self.pool(), &id.key()).await?.and_then(|server| server.status.mount))
+        let found = resource::find::<FileServer>(self.pool(), &id.key()).await?;
+        Ok(found.and_then(|server| {
+            let proof = door::prove(&self.door_key(server.uid), cluster);
+            Some((server.status.mount?, Pass { server: server.uid, proof }))
+        }))
+    }
+
+    /// What passes to a file server are made with.
+    pub(in crate::service) fn door_key(&self, server: ResourceUid) -> String {
+        self.inner.signer.sign(Purpose::Door, &[server.0.as_bytes()])
     }
 }
 
-fn server(mount: &FileServerMount, settings: Option<&MountSettings>) -> Result<(Source, bool), EntityError> {
-    let Some(settings) = settings else {
+fn server(mount: &FileServerMount, found: Option<&(MountSettings, Pass)>) -> Result<(Source, bool), EntityError> {
+    let Some((settings, pass)) = found else {
         let message = format!("{}: the file server is not there.", SERVER_FAILED.1);
         return Err(EntityError::new(SERVER_FAILED.0, message).with_detail("Info", mount.file_server.clone()));
     };
@@ -129,7 +142,7 @@ fn server(mount: &FileServerMount, settings: Option<&MountSettings>) -> Result<(
     let root = settings.mount_point.trim_end_matches('/');
     let directory = if below.is_empty() { root.to_owned() } else { format!("{root}/{below}") };
     let (address, options) = (settings.internal_address.clone(), mount.mount_options.clone());
-    Ok((Source::Server { address, directory, options }, false))
+    Ok((Source::Server { address, directory, options, pass: Some(pass.clone()) }, false))
 }
 
 /// Each mount has a place that no other is in. One may be in the place of a share of the server's own, which is then not there; within it

@@ -33,6 +33,7 @@ impl Service {
             seq: sync.seq,
             boot_id: &sync.boot_id,
             setup: &sync.setup,
+            health: &sync.health,
             assignments: &sync.assignments,
         };
         // Whoever waits listens before the number is read, so that no change falls between.
@@ -61,11 +62,11 @@ impl Service {
                 () = stopped.cancelled() => false,
             };
             if !told {
-                return Ok(Synced { revision: sync.have, desired: None, credential });
+                return Ok(Synced { revision: sync.have, desired: None, credential, now: Some(self.now()) });
             }
         }
         let (revision, desired) = self.desired(machine, have).await?;
-        Ok(Synced { revision: u64::try_from(revision).unwrap_or(0), desired, credential })
+        Ok(Synced { revision: u64::try_from(revision).unwrap_or(0), desired, credential, now: Some(self.now()) })
     }
 
     /// Keeps a large piece of output of one of the node's own parts.

@@ -40,7 +40,7 @@ pub(super) async fn ask(connection: &mut PgConnection, sealer: &Sealer, changes:
         cluster as (
             select uid, path, revision
             from resource
-            where kind = 'cluster' and uid = any ($4)
+            where kind in ('cluster', 'file_server') and uid = any ($4)
             for share
         ),
         made as (
@@ -85,6 +85,7 @@ pub(super) async fn change(connection: &mut PgConnection, changes: &[&Change]) -
     }
     let (mut uids, mut revisions, mut whats, mut ats) = (vec![], vec![], vec![], vec![]);
     let (mut addresses, mut problems, mut retries, mut deallocations, mut whys) = (vec![], vec![], vec![], vec![], vec![]);
+    let mut evictions = vec![];
     for change in changes {
         let row = Row::of(change);
         let Some(row) = row else { continue };
@@ -97,14 +98,15 @@ pub(super) async fn change(connection: &mut PgConnection, changes: &[&Change]) -
         retries.push(row.retry_at);
         deallocations.push(row.deallocation.map(str::to_owned));
         whys.push(row.why);
+        evictions.push(row.evict_at);
     }
     let written = sqlx::query_scalar!(
         r#"
         with t as (
-            select uid, revision, what, at, address, problem, retry_at, deallocation, why
+            select uid, revision, what, at, address, problem, retry_at, deallocation, why, evict_at
             from unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::text[], $6::jsonb[], $7::timestamptz[],
-                $8::text[], $9::text[])
-                as t (uid, revision, what, at, address, problem, retry_at, deallocation, why)
+                $8::text[], $9::text[], $11::timestamptz[])
+                as t (uid, revision, what, at, address, problem, retry_at, deallocation, why, evict_at)
         ),
         changed as (
             update machine m
@@ -126,6 +128,7 @@ pub(super) async fn change(connection: &mut PgConnection, changes: &[&Change]) -
                 end,
                 retry_at = case when t.what = 'leaving' then m.retry_at else t.retry_at end,
                 deallocation = coalesce(t.deallocation, m.deallocation),
+                evict_at = coalesce(m.evict_at, t.evict_at),
                 join_token_sealed = case when t.what = 'gone' then null else m.join_token_sealed end,
                 -- A machine that is made late joins late: its time begins when it is there, or is tried again.
                 join_expires_at = case
@@ -158,6 +161,7 @@ pub(super) async fn change(connection: &mut PgConnection, changes: &[&Change]) -
         &deallocations as &[Option<String>],
         &whys,
         JOIN_LIFE.as_secs_f64(),
+        &evictions as &[Option<Timestamp>],
     )
     .fetch_one(connection)
     .await?;
@@ -174,6 +178,7 @@ struct Row<'a> {
     problem: Option<&'a crate::domain::resource::EntityError>,
     retry_at: Option<Timestamp>,
     deallocation: Option<&'static str>,
+    evict_at: Option<Timestamp>,
     why: String,
 }
 
@@ -188,6 +193,7 @@ impl Row<'_> {
             problem: None,
             retry_at: None,
             deallocation: None,
+            evict_at: None,
             why: why.to_owned(),
         };
         Some(match change {
@@ -204,9 +210,10 @@ impl Row<'_> {
                 problem: Some(problem),
                 ..row(*uid, *revision, "unusable", Some(*at), &format!("cannot be used: {}", problem.message))
             },
-            Change::MachineLeaving { uid, revision, deallocation, at } => Row {
+            Change::MachineLeaving { uid, revision, deallocation, evict_at, at } => Row {
                 deallocation: Some(deallocation_word(*deallocation)),
-                ..row(*uid, *revision, "leaving", Some(*at), "is to go.")
+                evict_at: *evict_at,
+                ..row(*uid, *revision, "leaving", Some(*at), if evict_at.is_some() { "is taken away." } else { "is to go." })
             },
             Change::MachineGone { uid, revision, at } => row(*uid, *revision, "gone", Some(*at), "is gone."),
             _ => return None,

@@ -2,7 +2,7 @@
 //!
 //! Changes of one sort are written by one statement. The sorts follow each other so that any list in which the changes of a machine
 //! come before those of the attempt that has it ends as if written one by one: machines; parts and attempts; jobs that end; new
-//! attempts; clusters, operations and removals. Each statement says how many rows it changed: fewer than asked means that one had moved
+//! attempts; clusters, file servers, operations and removals. Each statement says how many rows it changed: fewer than asked means that one had moved
 //! on, and the whole transaction is undone. Each writes the events of its changes too.
 
 mod attempt;
@@ -95,6 +95,7 @@ async fn write(connection: &mut PgConnection, sealer: &Sealer, changes: &[Change
         && job::status(connection, &sorted.job).await?
         && place::place(connection, &sorted.place).await?
         && resource::cluster_status(connection, &sorted.cluster).await?
+        && resource::file_server_status(connection, &sorted.file_server).await?
         && resource::finish(connection, &sorted.finish).await?
         && resource::remove(connection, &sorted.remove).await?)
 }
@@ -110,6 +111,7 @@ struct Sorted<'a> {
     job: Vec<&'a Change>,
     place: Vec<&'a Change>,
     cluster: Vec<&'a Change>,
+    file_server: Vec<&'a Change>,
     finish: Vec<&'a Change>,
     remove: Vec<&'a Change>,
 }
@@ -130,6 +132,7 @@ impl<'a> Sorted<'a> {
             Change::JobStatus { .. } => &mut self.job,
             Change::Place { .. } => &mut self.place,
             Change::ClusterStatus { .. } => &mut self.cluster,
+            Change::FileServerStatus { .. } => &mut self.file_server,
             Change::FinishOperations { .. } => &mut self.finish,
             Change::Remove { .. } => &mut self.remove,
         };

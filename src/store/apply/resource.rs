@@ -1,10 +1,11 @@
-//! Clusters' statuses, operations that did what they promised, and resources that go.
+//! Statuses of clusters and file servers, operations that did what they promised, and resources that go.
 
 use sqlx::PgConnection;
 
 use super::{Written, all};
 use crate::clock::Timestamp;
-use crate::domain::cluster::{Allocation, AutoTarget};
+use crate::domain::cluster::{Allocation, AutoTarget, Repairs};
+use crate::domain::file_server::MountSettings;
 use crate::domain::resource::EntityError;
 use crate::domain::snapshot::Change;
 use crate::store::document::Document;
@@ -17,6 +18,7 @@ struct StatusPatch<'a> {
     allocation_changed_at: Timestamp,
     errors: &'a [EntityError],
     auto: Option<AutoTarget>,
+    repairs: Option<&'a Repairs>,
 }
 
 pub(super) async fn cluster_status(connection: &mut PgConnection, changes: &[&Change]) -> Written {
@@ -25,10 +27,16 @@ pub(super) async fn cluster_status(connection: &mut PgConnection, changes: &[&Ch
     }
     let (mut uids, mut revisions, mut patches, mut whys) = (vec![], vec![], vec![], vec![]);
     for change in changes {
-        let Change::ClusterStatus { uid, revision, allocation, changed_at, errors, auto } = change else { continue };
+        let Change::ClusterStatus { uid, revision, allocation, changed_at, errors, auto, repairs } = change else { continue };
         uids.push(uid.0);
         revisions.push(*revision);
-        let patch = StatusPatch { allocation: *allocation, allocation_changed_at: *changed_at, errors, auto: *auto };
+        let patch = StatusPatch {
+            allocation: *allocation,
+            allocation_changed_at: *changed_at,
+            errors,
+            auto: *auto,
+            repairs: repairs.as_ref(),
+        };
         patches.push(Document::of(&patch)?);
         let state = match allocation {
             Allocation::Steady => "The number of nodes is right",
@@ -60,6 +68,75 @@ pub(super) async fn cluster_status(connection: &mut PgConnection, changes: &[&Ch
         &uids,
         &revisions,
         &patches as _,
+        &whys,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(all(written, uids.len()))
+}
+
+/// The part of a file server's status that reconcilers write.
+#[derive(serde::Serialize)]
+struct MountPatch<'a> {
+    mount: &'a MountSettings,
+}
+
+/// Writes what became of file servers, and ends the operations that make them.
+pub(super) async fn file_server_status(connection: &mut PgConnection, changes: &[&Change]) -> Written {
+    if changes.is_empty() {
+        return Ok(true);
+    }
+    let (mut uids, mut revisions, mut patches, mut errors, mut ats) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut states, mut whys) = (vec![], vec![]);
+    for change in changes {
+        let Change::FileServerStatus { uid, revision, made, at } = change else { continue };
+        uids.push(uid.0);
+        revisions.push(*revision);
+        patches.push(Document::maybe(made.as_ref().ok().map(|mount| MountPatch { mount }).as_ref())?);
+        errors.push(Document::maybe(made.as_ref().err())?);
+        ats.push(*at);
+        states.push(if made.is_ok() { "succeeded".to_owned() } else { "failed".to_owned() });
+        whys.push(match made {
+            Ok(mount) => format!("It exports {} at {}.", mount.mount_point, mount.internal_address),
+            Err(error) => error.message.clone(),
+        });
+    }
+    let written = sqlx::query_scalar!(
+        r#"
+        with t as (
+            select uid, revision, patch, error, at, state, why
+            from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $5::timestamptz[], $6::text[], $7::text[])
+                as t (uid, revision, patch, error, at, state, why)
+        ),
+        changed as (
+            update resource r
+            set status = r.status || coalesce(t.patch, '{}'), provisioning = t.state, revision = r.revision + 1,
+                provisioned_at = case when r.provisioning = t.state then r.provisioned_at else t.at end,
+                updated_at = t.at, generation = r.generation + 1
+            from t
+            where r.uid = t.uid and r.revision = t.revision and r.kind = 'file_server' and r.provisioning <> 'deleting'
+            returning r.uid, r.path, t.at, t.state, t.error, t.why
+        ),
+        ended as (
+            update operation o
+            set state = changed.state, ended_at = changed.at, error = changed.error
+            from changed
+            where o.resource_uid = changed.uid and o.verb = 'create' and o.state = 'running'
+        ),
+        noted as (
+            insert into event (at, resource_uid, path, what, why)
+            select at, uid, path, 'file_server_' || state, why
+            from changed
+        )
+        select count(*) as "count!"
+        from changed
+        "#,
+        &uids,
+        &revisions,
+        &patches as _,
+        &errors as _,
+        &ats,
+        &states,
         &whys,
     )
     .fetch_one(connection)

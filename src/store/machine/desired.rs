@@ -2,8 +2,11 @@
 
 use sqlx::PgPool;
 
+use crate::clock::Timestamp;
+use crate::domain::account::UserAccount;
 use crate::domain::attempt::{AttemptState, Stop};
 use crate::domain::cluster::{ClusterSpec, ClusterStatus};
+use crate::domain::file_server::FileServerSpec;
 use crate::domain::job::JobSpec;
 use crate::domain::machine::{Setup, Size};
 use crate::id::{AttemptUid, MachineUid, ResourceUid};
@@ -27,8 +30,10 @@ pub(crate) async fn numbers(pool: &PgPool) -> Result<Numbers, StoreError> {
 pub(crate) struct Held {
     /// The number of it.
     pub(crate) desired: i64,
-    /// The cluster.
+    /// The cluster or file server.
     pub(crate) cluster: ResourceUid,
+    /// Whether that is a file server.
+    pub(crate) is_file_server: bool,
     /// Whether the setup is done.
     pub(crate) setup: Setup,
     /// Its part of an attempt, if it has one.
@@ -48,15 +53,24 @@ pub(crate) struct Gang {
     pub(crate) state: AttemptState,
     /// Why it is to stop, if it is.
     pub(crate) stop: Option<Stop>,
+    /// When the first of the attempt's nodes is taken away, if one is.
+    pub(crate) evict_at: Option<Timestamp>,
 }
 
 /// What a machine should be. `None` where it is gone.
 pub(crate) async fn held(pool: &PgPool, machine: MachineUid) -> Result<Option<Held>, StoreError> {
     let row = sqlx::query!(
         r#"
-        select m.desired, m.cluster_uid, m.setup as "setup: Document",
-            a.uid as "attempt_uid?", a.number as "number?", a.state as "state?", a.stop, s.rank as "rank?"
+        select m.desired, m.cluster_uid, r.kind = 'file_server' as "is_file_server!", m.setup as "setup: Document",
+            a.uid as "attempt_uid?", a.number as "number?", a.state as "state?", a.stop, s.rank as "rank?",
+            (
+                select min(other.evict_at)
+                from assignment part
+                join machine other on other.uid = part.machine_uid
+                where part.attempt_uid = a.uid
+            ) as evict_at
         from machine m
+        join resource r on r.uid = m.cluster_uid
         left join (attempt a join assignment s on s.attempt_uid = a.uid)
             on a.uid = m.attempt_uid and s.machine_uid = m.uid and a.state <> 'ended'
         where m.uid = $1 and m.state <> 'gone'
@@ -73,12 +87,14 @@ pub(crate) async fn held(pool: &PgPool, machine: MachineUid) -> Result<Option<He
             rank,
             state: word("attempt's state", &state, AttemptState::find)?,
             stop: row.stop.as_deref().map(|stop| word("attempt's stop", stop, Stop::find)).transpose()?,
+            evict_at: row.evict_at,
         }),
         _ => None,
     };
     Ok(Some(Held {
         desired: row.desired,
         cluster: ResourceUid(row.cluster_uid),
+        is_file_server: row.is_file_server,
         setup: row.setup.read("machine's setup")?,
         gang,
     }))
@@ -116,6 +132,28 @@ pub(crate) async fn setup(pool: &PgPool, cluster: ResourceUid) -> Result<Option<
         status: row.status.read("cluster's status")?,
         secrets: secret::list(pool, cluster).await?,
     }))
+}
+
+/// Who logs in to a file server, and from where, with the secrets sealed.
+#[derive(Clone, Debug)]
+pub(crate) struct SealedAccount {
+    /// The account.
+    pub(crate) account: UserAccount,
+    /// Ranges of addresses that may come; `None` for all.
+    pub(crate) allowed_ranges: Option<Vec<String>>,
+    /// Its secrets.
+    pub(crate) secrets: Vec<SecretRow>,
+}
+
+/// What a file server's machine needs of it. `None` where `owner` is none, or is gone.
+pub(crate) async fn file_server(pool: &PgPool, owner: ResourceUid) -> Result<Option<SealedAccount>, StoreError> {
+    let row = sqlx::query!(r#"select spec as "spec: Document" from resource where uid = $1 and kind = 'file_server'"#, owner.0,)
+        .fetch_optional(pool)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let spec: FileServerSpec = row.spec.read("file server's spec")?;
+    let FileServerSpec { user_account: account, allowed_ranges, .. } = spec;
+    Ok(Some(SealedAccount { account, allowed_ranges, secrets: secret::list(pool, owner).await? }))
 }
 
 /// What an attempt runs, with its secrets sealed: all that stays the same while it lives.

@@ -5,6 +5,7 @@ use subtle::ConstantTimeEq;
 
 use super::token_hash;
 use crate::clock::Timestamp;
+use crate::domain::gpu::Gpu;
 use crate::domain::resource::EntityError;
 use crate::id::MachineUid;
 use crate::store::StoreError;
@@ -21,13 +22,15 @@ pub(crate) enum JoinOutcome {
     Quarantined(MachineUid),
 }
 
-/// Binds `key_hash` to the machine `name` if `token` is its own and not expired. `login` is where users log in, as the row has it.
+/// Binds `key_hash` to the machine `name` if `token` is its own and not expired. `login` is where users log in, as the row has it; `gpus` are those
+/// that it found.
 pub(crate) async fn join(
     pool: &PgPool,
     name: &str,
     token: &str,
     key_hash: &[u8],
-    login: (Option<String>, Option<u16>),
+    login: Option<(String, u16)>,
+    gpus: &[Gpu],
     at: Timestamp,
 ) -> Result<JoinOutcome, StoreError> {
     let mut tx = pool.begin().await?;
@@ -85,14 +88,15 @@ pub(crate) async fn join(
                 r#"
                 update machine
                 set key_hash = $2, join_token_sealed = null, seen_at = $3, login_address = $4, login_port = $5,
-                    revision = revision + 1
+                    gpus = $6, revision = revision + 1
                 where uid = $1
                 "#,
                 row.uid,
                 key_hash,
                 at,
-                login.0,
-                login.1.map(i32::from),
+                login.as_ref().map(|(address, _)| address.as_str()),
+                login.as_ref().map(|(_, port)| i32::from(*port)),
+                Document::of(&gpus)? as _,
             )
             .execute(&mut *tx)
             .await?;

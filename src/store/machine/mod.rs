@@ -1,7 +1,9 @@
 //! Machines as their agents meet them: joining, reporting, and what they should be.
 
 mod desired;
+mod evict;
 mod join;
+mod nodes;
 mod report;
 
 use std::time::Duration;
@@ -13,8 +15,10 @@ use crate::domain::cluster::Deallocation;
 use crate::id::MachineUid;
 use crate::secret::{Sealed, Sealer};
 
-pub(crate) use desired::{Gang, SealedSetup, SealedTask, ensure_session, held, numbers, setup, task};
+pub(crate) use desired::{Gang, SealedAccount, SealedSetup, SealedTask, ensure_session, file_server, held, numbers, setup, task};
+pub(crate) use evict::{Evicted, evict};
 pub(crate) use join::{JoinOutcome, join};
+pub(crate) use nodes::nodes;
 pub(crate) use report::{Reported, is_own_part, report};
 
 /// How long a join token is good for after its machine was asked for, confirmed, or is to be tried again: the deadline by which a

@@ -148,7 +148,14 @@ async fn write(
         with taken as (
             update machine
             set session = coalesce($4, session), boot_id = coalesce($5, boot_id), past_sessions = coalesce($6, past_sessions),
-                seq = $7, setup = coalesce($8, setup), seen_at = $9,
+                seq = $7, setup = coalesce($8, setup), health = coalesce($15, health), seen_at = $9,
+                -- A node that begins anew takes no work until it is set up again.
+                state = case when $8::jsonb = '"pending"' and state in ('ready', 'unusable') then 'preparing' else state end,
+                state_changed_at = case
+                    when $8::jsonb = '"pending"' and state in ('ready', 'unusable') then $9
+                    else state_changed_at
+                end,
+                problem = case when $8::jsonb = '"pending"' then null else problem end,
                 revision = revision + case when $8::jsonb is null then 0 else 1 end
             where uid = $1 and session is not distinct from $2 and seq = $3
                 and state <> 'gone' and not quarantined
@@ -189,6 +196,7 @@ async fn write(
         &starts as &[Option<Timestamp>],
         &ends as _,
         &ended as &[Option<Timestamp>],
+        Document::maybe(changes.health.as_ref())? as _,
     )
     .fetch_one(connection)
     .await?;

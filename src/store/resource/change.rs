@@ -162,11 +162,12 @@ pub(crate) async fn change<K: Resource>(
             update resource
             set tags = coalesce($3, tags),
                 spec = spec || coalesce($4::jsonb, '{}'),
-                status = case
+                -- Whoever changes a cluster's scale wants its nodes tried again.
+                status = (case
                     when $5::jsonb is not null and (spec #> '{scale,manual,target}') is distinct from ($4::jsonb #> '{scale,manual,target}')
                         then status || $5::jsonb
                     else status
-                end,
+                end) - case when $4::jsonb ? 'scale' then 'repairs' else '' end,
                 updated_at = $6, generation = generation + 1, revision = revision + 1
             where key = $1 and kind = $2 and provisioning = 'succeeded'
                 and ($10::uuid is null or (uid = $10 and generation = $11::bigint))

@@ -7,6 +7,8 @@ mod flat;
 mod history;
 mod read;
 mod row;
+mod search;
+mod select;
 mod server;
 mod submit;
 
@@ -16,5 +18,6 @@ pub(crate) use delete::{Marked, mark};
 pub(crate) use flat::{active_jobs, find_flat, list_flat};
 pub(crate) use history::attempts;
 pub(crate) use read::{Children, Login, cluster_logins, find, find_by_uid, job_logins, known, last_attempt, list};
+pub(crate) use search::{count_jobs, search_jobs};
 pub(crate) use server::{KnownServer, servers, users};
 pub(crate) use submit::{Submission, Submitted, submit};

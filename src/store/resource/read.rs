@@ -3,6 +3,7 @@
 use sqlx::PgPool;
 
 use super::row::ResourceRow;
+use super::select::{select_clusters, select_resources};
 use crate::domain::resource::{Envelope, Provisioning, Resource};
 use crate::id::{AttemptUid, Kind, ResourceUid, SubscriptionId};
 use crate::store::StoreError;
@@ -14,17 +15,13 @@ pub(crate) async fn find<K: Resource>(pool: &PgPool, key: &str) -> Result<Option
     let row = if K::KIND == Kind::Cluster {
         find_cluster(pool, key).await?
     } else {
-        sqlx::query_as!(
-            ResourceRow,
+        select_resources!(
             r#"
-            select r.uid, r.subscription_id, r.key, r.path, r.name, r.location, r.tags as "tags: Document", r.spec as "spec: Document",
-                r.status as "status: Document", r.provisioning, r.provisioned_at, r.created_at, r.updated_at, r.generation, r.revision,
-                r.phase, null::bigint as idle, null::bigint as running, null::bigint as preparing, null::bigint as unusable,
-                null::bigint as leaving
             from resource r
             where r.key = $1 and r.kind = $2
             "#,
-            key, K::KIND.as_str(),
+            key,
+            K::KIND.as_str(),
         )
         .fetch_optional(pool)
         .await?
@@ -33,22 +30,11 @@ pub(crate) async fn find<K: Resource>(pool: &PgPool, key: &str) -> Result<Option
 }
 
 async fn find_cluster(pool: &PgPool, key: &str) -> Result<Option<ResourceRow>, StoreError> {
-    Ok(sqlx::query_as!(
-        ResourceRow,
+    Ok(select_clusters!(
         r#"
-        select r.uid, r.subscription_id, r.key, r.path, r.name, r.location, r.tags as "tags: Document", r.spec as "spec: Document",
-            r.status as "status: Document", r.provisioning, r.provisioned_at, r.created_at, r.updated_at, r.generation, r.revision,
-            r.phase, n.idle, n.running, n.preparing, n.unusable, n.leaving
         from resource r
-        cross join lateral (
-            select count(*) filter (where state = 'ready' and attempt_uid is null) as idle,
-                count(*) filter (where state = 'ready' and attempt_uid is not null) as running,
-                count(*) filter (where state = 'preparing') as preparing,
-                count(*) filter (where state = 'unusable') as unusable,
-                count(*) filter (where state = 'leaving') as leaving
-            from machine
-            where cluster_uid = r.uid and state <> 'gone'
-        ) n
+        "#,
+        r#"
         where r.key = $1 and r.kind = 'cluster'
         "#,
         key,
@@ -59,17 +45,13 @@ async fn find_cluster(pool: &PgPool, key: &str) -> Result<Option<ResourceRow>, S
 
 /// The resource `uid`: whether a write whose outcome is unknown happened.
 pub(crate) async fn find_by_uid<K: Resource>(pool: &PgPool, uid: ResourceUid) -> Result<Option<Envelope<K>>, StoreError> {
-    let row = sqlx::query_as!(
-        ResourceRow,
+    let row = select_resources!(
         r#"
-        select r.uid, r.subscription_id, r.key, r.path, r.name, r.location, r.tags as "tags: Document", r.spec as "spec: Document",
-            r.status as "status: Document", r.provisioning, r.provisioned_at, r.created_at, r.updated_at, r.generation, r.revision,
-            r.phase, null::bigint as idle, null::bigint as running, null::bigint as preparing, null::bigint as unusable,
-            null::bigint as leaving
         from resource r
         where r.uid = $1 and r.kind = $2
         "#,
-        uid.0, K::KIND.as_str(),
+        uid.0,
+        K::KIND.as_str(),
     )
     .fetch_optional(pool)
     .await?;
@@ -105,48 +87,37 @@ pub(crate) async fn list<K: Resource>(
 }
 
 async fn list_children(pool: &PgPool, parent: &str, kind: &str, after: &str, limit: i64) -> Result<Vec<ResourceRow>, StoreError> {
-    Ok(sqlx::query_as!(
-        ResourceRow,
+    Ok(select_resources!(
         r#"
-        select r.uid, r.subscription_id, r.key, r.path, r.name, r.location, r.tags as "tags: Document", r.spec as "spec: Document",
-            r.status as "status: Document", r.provisioning, r.provisioned_at, r.created_at, r.updated_at, r.generation, r.revision,
-            r.phase, null::bigint as idle, null::bigint as running, null::bigint as preparing, null::bigint as unusable,
-            null::bigint as leaving
         from resource p
         join resource r on r.parent_uid = p.uid
         where p.key = $1 and r.kind = $2 and r.key > $3
         order by r.key
         limit $4
         "#,
-        parent, kind, after, limit,
+        parent,
+        kind,
+        after,
+        limit,
     )
     .fetch_all(pool)
     .await?)
 }
 
 async fn list_clusters(pool: &PgPool, parent: &str, after: &str, limit: i64) -> Result<Vec<ResourceRow>, StoreError> {
-    Ok(sqlx::query_as!(
-        ResourceRow,
+    Ok(select_clusters!(
         r#"
-        select r.uid, r.subscription_id, r.key, r.path, r.name, r.location, r.tags as "tags: Document", r.spec as "spec: Document",
-            r.status as "status: Document", r.provisioning, r.provisioned_at, r.created_at, r.updated_at, r.generation, r.revision,
-            r.phase, n.idle, n.running, n.preparing, n.unusable, n.leaving
         from resource p
         join resource r on r.parent_uid = p.uid
-        cross join lateral (
-            select count(*) filter (where state = 'ready' and attempt_uid is null) as idle,
-                count(*) filter (where state = 'ready' and attempt_uid is not null) as running,
-                count(*) filter (where state = 'preparing') as preparing,
-                count(*) filter (where state = 'unusable') as unusable,
-                count(*) filter (where state = 'leaving') as leaving
-            from machine
-            where cluster_uid = r.uid and state <> 'gone'
-        ) n
+        "#,
+        r#"
         where p.key = $1 and r.kind = 'cluster' and r.key > $2
         order by r.key
         limit $3
         "#,
-        parent, after, limit,
+        parent,
+        after,
+        limit,
     )
     .fetch_all(pool)
     .await?)
@@ -158,27 +129,18 @@ async fn list_subscription_clusters(
     after: &str,
     limit: i64,
 ) -> Result<Vec<ResourceRow>, StoreError> {
-    Ok(sqlx::query_as!(
-        ResourceRow,
+    Ok(select_clusters!(
         r#"
-        select r.uid, r.subscription_id, r.key, r.path, r.name, r.location, r.tags as "tags: Document", r.spec as "spec: Document",
-            r.status as "status: Document", r.provisioning, r.provisioned_at, r.created_at, r.updated_at, r.generation, r.revision,
-            r.phase, n.idle, n.running, n.preparing, n.unusable, n.leaving
         from resource r
-        cross join lateral (
-            select count(*) filter (where state = 'ready' and attempt_uid is null) as idle,
-                count(*) filter (where state = 'ready' and attempt_uid is not null) as running,
-                count(*) filter (where state = 'preparing') as preparing,
-                count(*) filter (where state = 'unusable') as unusable,
-                count(*) filter (where state = 'leaving') as leaving
-            from machine
-            where cluster_uid = r.uid and state <> 'gone'
-        ) n
+        "#,
+        r#"
         where r.subscription_id = $1 and r.kind = 'cluster' and r.key > $2
         order by r.key
         limit $3
         "#,
-        subscription.0, after, limit,
+        subscription.0,
+        after,
+        limit,
     )
     .fetch_all(pool)
     .await?)
@@ -192,19 +154,17 @@ async fn list_subscription(
     after: &str,
     limit: i64,
 ) -> Result<Vec<ResourceRow>, StoreError> {
-    Ok(sqlx::query_as!(
-        ResourceRow,
+    Ok(select_resources!(
         r#"
-        select r.uid, r.subscription_id, r.key, r.path, r.name, r.location, r.tags as "tags: Document", r.spec as "spec: Document",
-            r.status as "status: Document", r.provisioning, r.provisioned_at, r.created_at, r.updated_at, r.generation, r.revision,
-            r.phase, null::bigint as idle, null::bigint as running, null::bigint as preparing, null::bigint as unusable,
-            null::bigint as leaving
         from resource r
         where r.subscription_id = $1 and r.kind = $2 and r.kind in ('group', 'workspace', 'cluster') and r.key > $3
         order by r.key
         limit $4
         "#,
-        subscription.0, kind, after, limit,
+        subscription.0,
+        kind,
+        after,
+        limit,
     )
     .fetch_all(pool)
     .await?)

@@ -16,6 +16,7 @@ use crate::wire::v2018_05_01::node_setup::{NodeSetupBody, decode_node_setup};
 use crate::wire::v2018_05_01::scale::{ScaleSettings, decode_scale};
 use crate::wire::v2018_05_01::secrets::decode_resource_id;
 use crate::wire::v2018_05_01::{Encode, word_of};
+use crate::wire::v2026_11_01_preview::scaling;
 use crate::wire::{Decoded, Secrets};
 
 const PRIORITIES: [(&str, VmPriority); 2] = [("dedicated", VmPriority::Dedicated), ("lowpriority", VmPriority::LowPriority)];
@@ -210,6 +211,10 @@ impl Encode for Cluster {
 
     fn older(spec: &ClusterSpec) -> Option<&Older> {
         spec.older.as_ref()
+    }
+
+    fn own(stored: &Envelope<Cluster>) -> Vec<(&'static str, Value)> {
+        scaling::encode(&stored.spec, &stored.status)
     }
 
     fn encode(stored: &Envelope<Cluster>) -> ClusterBody<'_> {

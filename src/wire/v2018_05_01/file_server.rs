@@ -1,10 +1,9 @@
 //! File servers as 2018-05-01 writes them.
 
-use std::net::IpAddr;
-
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::domain::address_range::AddressRange;
 use crate::domain::file_server::{Caching, DataDisks, FileServer, FileServerSpec, MAX_RANGES, Storage, has_premium_storage};
 use crate::domain::resource::Envelope;
 use crate::error::{Error, Violations};
@@ -63,18 +62,11 @@ pub fn decode_spec(fields: &Fields<'_>, secrets: &mut Secrets, found: &mut Viola
 fn decode_ranges(fields: &Fields<'_>, found: &mut Violations) -> Option<Vec<String>> {
     let ranges = fields.strings("publicIPsToAllow", MAX_RANGES, found)?;
     for (path, range) in &ranges {
-        if *range != "*" && !is_range(range) {
+        if AddressRange::parse(range).is_none() {
             found.invalid(path, format!("The property '{path}' must be an IP address or a range such as '203.0.113.0/24'."));
         }
     }
     Some(ranges.into_iter().map(|(_, range)| range.to_owned()).collect())
-}
-
-fn is_range(text: &str) -> bool {
-    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
-    let Ok(address) = address.parse::<IpAddr>() else { return false };
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    length.is_none_or(|length| length.len() <= 3 && length.parse::<u8>().is_ok_and(|length| length <= longest))
 }
 
 fn decode_disks(fields: &Fields<'_>, vm_size: &str, found: &mut Violations) -> Option<DataDisks> {

@@ -295,7 +295,8 @@ impl Encode for Job {
         spec.older.as_ref()
     }
 
-    fn own(spec: &JobSpec) -> Vec<(&'static str, Value)> {
+    fn own(stored: &Envelope<Job>) -> Vec<(&'static str, Value)> {
+        let spec = &stored.spec;
         if spec.retries.is_empty() { Vec::new() } else { vec![("retries", retries::encode(&spec.retries))] }
     }
 

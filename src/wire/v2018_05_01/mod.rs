@@ -42,8 +42,8 @@ pub trait Encode: Resource + Sized {
     }
 
     /// Properties that our own version alone shows.
-    fn own(spec: &Self::Spec) -> Vec<(&'static str, serde_json::Value)> {
-        let _ = spec;
+    fn own(stored: &Envelope<Self>) -> Vec<(&'static str, serde_json::Value)> {
+        let _ = stored;
         Vec::new()
     }
 

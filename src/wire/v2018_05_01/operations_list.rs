@@ -34,12 +34,34 @@ pub fn all() -> Vec<OperationBody> {
 
 /// What our own version adds.
 pub fn own() -> Vec<OperationBody> {
-    bodies(&[[
-        "events/read",
-        "Batch AI Events",
-        "Follow Batch AI events",
-        "Follows the changes of Batch AI resources in a scope",
-    ]])
+    bodies(&[
+        ["metrics/read", "Batch AI Metrics", "Read Batch AI metrics", "Reads what a server of Batch AI counts"],
+        ["events/read", "Batch AI Events", "Follow Batch AI events", "Follows the changes of Batch AI resources in a scope"],
+        [
+            "workspaces/clusters/nodes/simulateEviction/action",
+            "Batch AI Clusters",
+            "Simulate the eviction of a Batch AI node",
+            "Takes a node of a Batch AI cluster away as a cloud takes one of low priority",
+        ],
+        [
+            "workspaces/clusters/validate/action",
+            "Batch AI Clusters",
+            "Validate Batch AI cluster",
+            "Checks what a Batch AI cluster would be made of, and makes nothing",
+        ],
+        [
+            "workspaces/fileservers/validate/action",
+            "Batch AI Fileservers",
+            "Validate Batch AI fileserver",
+            "Checks what a Batch AI fileserver would be made of, and makes nothing",
+        ],
+        [
+            "workspaces/experiments/jobs/validate/action",
+            "Batch AI Jobs",
+            "Validate Batch AI job",
+            "Checks what a Batch AI job would be made of, and makes nothing",
+        ],
+    ])
 }
 
 fn bodies(entries: &[[&'static str; 4]]) -> Vec<OperationBody> {

@@ -124,6 +124,7 @@ pub(crate) fn cluster() -> Envelope<Cluster> {
         allocation_changed_at: datetime!(2018-06-14 09:15:10.04 UTC),
         errors: vec![EntityError::new("NodeSetupTaskFailed", "The setup task failed").with_detail("exitCode", "1")],
         auto: None,
+        repairs: None,
         subnet: None,
         output_uuid: Uuid::from_u128(0x0d6a4e0c_51b3_4a1e_8c5b_6f8f0a1b2c3d),
         nodes: NodeCounts { idle: 1, running: 2, preparing: 3, unusable: 4, leaving: 5 },

@@ -5,8 +5,11 @@
 
 pub mod attempts;
 pub mod events;
+pub mod jobs;
+pub mod nodes;
 pub mod operation;
 pub mod retries;
+pub mod scaling;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -32,7 +35,7 @@ pub fn resource<K: Encode>(body: impl Serialize, stored: &Envelope<K>, authors: 
         }
     }
     if let Some(Value::Object(properties)) = document.get_mut("properties") {
-        properties.extend(K::own(&stored.spec).into_iter().map(|(name, value)| (name.to_owned(), value)));
+        properties.extend(K::own(stored).into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
     if let Value::Object(members) = &mut document {
         members.insert("systemData".into(), system_data(stored, authors));

@@ -11,7 +11,7 @@ struct Disk(std::path::PathBuf);
 impl Disk {
     fn new(node: &Node) -> Disk {
         let folder = node.dir.join("tasks/shared/LS_root/jobs");
-        mount("tmpfs", &folder, "tmpfs", MountFlags::empty(), Some(c"size=300m")).expect("mounted");
+        mount("tmpfs", &folder, "tmpfs", MountFlags::empty(), Some(c"size=128m")).expect("mounted");
         Disk(folder)
     }
 }

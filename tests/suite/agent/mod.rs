@@ -233,6 +233,7 @@ async fn a_setup_task_runs_once_as_root_and_before_all_else() {
     };
     let job = job("echo job");
     node.server.want(Desired {
+        export: None,
         unmet: None,
         account: None,
         mounts: vec![],
@@ -263,7 +264,14 @@ async fn a_failed_setup_task_is_told_with_evidence_and_without_secrets() {
         std_out_err_path_suffix: "s".into(),
     };
     let job = job("echo never");
-    node.server.want(Desired { unmet: None, account: None, mounts: vec![], setup: Some(setup), assignments: vec![job.clone()] });
+    node.server.want(Desired {
+        export: None,
+        unmet: None,
+        account: None,
+        mounts: vec![],
+        setup: Some(setup),
+        assignments: vec![job.clone()],
+    });
     let error = node.server.until("a failure", |known| match &known.setup {
         Setup::Failed(error) => Some(error.clone()),
         _ => None,

@@ -55,6 +55,8 @@ impl Node {
         std::fs::set_permissions(dir.join("private"), std::fs::Permissions::from_mode(0o700)).expect("set");
         let server = Server::start(&dir.join("private/sockets"));
         let bootstrap = AgentBootstrap {
+            login: None,
+            store: None,
             machine: "machine-1".into(),
             node_id: "tvm-1".into(),
             join_token: "token-canary-4711".into(),
@@ -66,9 +68,13 @@ impl Node {
             job_user: (isolation == Isolation::Namespaces).then(|| JobUser { name: "batch".into(), uid: JOB, gid: JOB }),
             job_groups: vec![],
             gangs: None,
+            names: None,
+            fence: None,
             engine: None,
             gate: None,
             mount_commands: false,
+            gpus: Vec::new(),
+            gpu_library: None,
         };
         std::fs::write(dir.join("private/bootstrap.json"), serde_json::to_vec(&bootstrap).expect("a document")).expect("written");
         let mut node = Node { dir, server, agent: None };
@@ -124,6 +130,7 @@ impl Node {
     /// Makes the node run this.
     pub(super) fn want(&self, assignments: impl IntoIterator<Item = Assignment>) {
         self.server.want(Desired {
+            export: None,
             unmet: None,
             account: None,
             mounts: vec![],

@@ -179,7 +179,7 @@ async fn sync(State(server): State<Server>, headers: HeaderMap, Json(sync): Json
     let _ = tokio::time::timeout(Duration::from_millis(sync.wait_ms.into()), wait).await;
     server.with(|known| {
         let desired = known.desired.clone().filter(|_| known.revision != sync.have);
-        Json(Synced { revision: known.revision, desired, credential: None }).into_response()
+        Json(Synced { revision: known.revision, desired, credential: None, now: None }).into_response()
     })
 }
 

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, Response};
 use batchyard::auth::{Auth, Installation, Keys, NewPrincipal, Secret};
 use batchyard::clock::{Clock, SystemClock, Timestamp};
+use batchyard::domain::container::PullLimits;
 use batchyard::domain::output::{OutputEntry, OutputFile, OutputPlace};
 use batchyard::domain::principal::{Grant, Role};
 use batchyard::driver::fake::{Fake, FakeSettings};
@@ -20,6 +21,7 @@ use batchyard::secret::SecretText;
 use batchyard::service::{self, Limits, OutputStore, Service};
 use batchyard::store::{Settings, Store};
 use batchyard::task::Tasks;
+use batchyard::telemetry::Telemetry;
 use batchyard::wake::Wake;
 use batchyard::wire::platform::Location;
 use bytes::Bytes;
@@ -177,11 +179,13 @@ impl World {
             file_servers: false,
             storages: Default::default(),
             mount_deadline: Duration::from_secs(60),
+            vaults: Arc::new(batchyard::service::NoVaults),
             limits: Limits {
                 clusters: 3,
                 file_servers: 2,
                 cores: Default::default(),
                 stop_grace: Duration::from_secs(1),
+                pull: PullLimits::default(),
                 record_for: Duration::from_secs(90 * 86_400),
             },
         });
@@ -202,6 +206,7 @@ impl World {
         tasks.spawn("reconcile", async move { reconciler.run(shutdown).await });
 
         let router = http::router(http::Parts {
+            telemetry: Telemetry::of_process().expect("counts"),
             service,
             auth,
             signer: keys.signer(),

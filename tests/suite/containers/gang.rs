@@ -47,3 +47,51 @@ async fn containers_of_a_job_reach_each_other_by_ssh_and_share_a_folder() {
     ground.site.wait_idle("c", 2).await;
     assert_eq!(ground.node.containers(), [""; 0]);
 }
+
+const ALLREDUCE: &str = r#"
+import os, socket
+from mpi4py import MPI
+world = MPI.COMM_WORLD
+total = world.allreduce(world.rank)
+line = f"{world.rank} {world.size} {total} {os.environ['AZ_BATCH_NODE_ID']} {os.environ['COLOUR']} {os.path.exists('/bin/busybox')}\n"
+os.write(1, line.encode())  # In one piece: the launcher forwards what it reads.
+"#;
+
+#[tokio::test]
+async fn ranks_in_containers_on_two_nodes_add_up() {
+    let demanded = std::env::var("BATCHYARD_TEST_PRIVILEGE").is_ok_and(|value| value == "required");
+    let needed = image::MPI_NEEDED.iter().chain(&["/usr/sbin/sshd", "/usr/bin/ssh"]);
+    let missing: Vec<_> = needed.filter(|path| !Path::new(path).exists()).collect();
+    if !missing.is_empty() {
+        assert!(!demanded, "{missing:?} are demanded here");
+        eprintln!("skipped: needs {missing:?}");
+        return;
+    }
+    let Some(ground) = Ground::with_nodes(Server::shared(), 2).await else { return };
+    super::registry::add_mpi();
+    std::fs::write(Server::shared().share().join("allreduce.py"), ALLREDUCE).expect("written");
+    let mut body = ground.site.job_body("c", "");
+    let properties = body["properties"].as_object_mut().expect("an object");
+    properties.remove("customToolkitSettings");
+    properties.insert("nodeCount".into(), json!(2));
+    let line = "python3 $AZ_BATCHAI_MOUNT_ROOT/shared/allreduce.py";
+    properties.insert("customMpiSettings".into(), json!({ "commandLine": line, "processCount": 4 }));
+    properties.insert("containerSettings".into(), json!({ "imageSourceRegistry": { "image": image::MPI } }));
+    properties.insert("environmentVariables".into(), json!([{ "name": "COLOUR", "value": "blue" }]));
+    ground.site.put_job("j", &body).await;
+    let job = ground.site.ended("j").await;
+    ground.assert_succeeded("j", &job).await;
+    let stdout = ground.site.stdout("j").await;
+    let mut lines: Vec<&str> = stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines.len(), 4, "{stdout}");
+    let mut nodes = Vec::new();
+    for (rank, line) in lines.iter().enumerate() {
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(words[..3], [rank.to_string().as_str(), "4", "6"], "{line}");
+        assert_eq!(words[4..], ["blue", "True"], "each is in a container, with the job's variables: {line}");
+        nodes.push(words[3]);
+    }
+    assert_eq!((nodes[0], nodes[2]), (nodes[1], nodes[3]), "two ranks a node");
+    assert_ne!(nodes[0], nodes[2]);
+}

@@ -8,19 +8,28 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// What everyone may pull.
-pub(super) const PUBLIC: &str = "127.0.0.1:5000/tools/busybox:1";
+pub(crate) const PUBLIC: &str = "127.0.0.1:5000/tools/busybox:1";
 
 /// What [`super::registry::USER`] alone may pull: the same image.
-pub(super) const PRIVATE: &str = "127.0.0.1:5001/tools/busybox:1";
+pub(crate) const PRIVATE: &str = "127.0.0.1:5001/tools/busybox:1";
 
 /// An image without a program.
-pub(super) const EMPTY: &str = "127.0.0.1:5000/tools/empty:1";
+pub(crate) const EMPTY: &str = "127.0.0.1:5000/tools/empty:1";
 
 /// The same with a client of ssh.
-pub(super) const SSH: &str = "127.0.0.1:5000/tools/ssh:1";
+pub(crate) const SSH: &str = "127.0.0.1:5000/tools/ssh:1";
+
+/// An image of 40 MB that cannot be made smaller.
+pub(crate) const LARGE: &str = "127.0.0.1:5000/tools/large:1";
+
+/// An image with Open MPI, Python and what joins them.
+pub(crate) const MPI: &str = "127.0.0.1:5000/tools/mpi:1";
+
+/// What that needs of this host.
+pub(crate) const MPI_NEEDED: [&str; 3] = ["/usr/bin/mpirun", "/usr/bin/python3", "/usr/lib/python3/dist-packages/mpi4py"];
 
 /// Makes the images below `folder` and pushes them to the registry at `address`.
-pub(super) fn push_all(folder: &Path, address: &str) {
+pub(crate) fn push_all(folder: &Path, address: &str) {
     let root = folder.join("busybox");
     for name in ["bin", "etc", "root", "tmp"] {
         std::fs::create_dir_all(root.join(name)).expect("made");
@@ -36,24 +45,73 @@ pub(super) fn push_all(folder: &Path, address: &str) {
         add_program(&root, "/usr/bin/ssh");
         push(&root, address, "tools/ssh");
     }
+    let large = folder.join("large");
+    std::fs::create_dir_all(&large).expect("made");
+    let noise: Vec<u64> = (0..5_000_000).map(|_| rand::random()).collect();
+    std::fs::write(large.join("noise"), noise.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>()).expect("written");
+    push(&large, address, "tools/large");
     let empty = folder.join("empty");
     std::fs::create_dir_all(empty.join("nothing")).expect("made");
     push(&empty, address, "tools/empty");
 }
 
+/// Pushes the image with Open MPI, whose root is made below `folder` of that with a client of ssh.
+pub(crate) fn push_mpi(folder: &Path, address: &str) {
+    let root = folder.join("busybox");
+    let library = "/usr/lib/x86_64-linux-gnu";
+    for program in ["mpirun", "orted", "python3"] {
+        add_program(&root, &format!("/usr/bin/{program}"));
+    }
+    let version = std::fs::canonicalize("/usr/bin/python3").expect("there");
+    let version = version.file_name().expect("a name").to_string_lossy().into_owned();
+    add_program(&root, &format!("/usr/bin/{version}"));
+    let mut trees = vec![
+        format!("/usr/lib/{version}"),
+        "/usr/lib/python3/dist-packages/mpi4py".to_owned(),
+        "/usr/share/openmpi".to_owned(),
+        "/etc/openmpi".to_owned(),
+    ];
+    for folder in ["openmpi", "pmix2", "hwloc"] {
+        trees.push(format!("{library}/{folder}"));
+    }
+    let trees: Vec<String> = trees.into_iter().filter(|tree| Path::new(tree).is_dir()).collect();
+    // Links as they are, but for those that leave what is taken.
+    let list: Vec<&str> = trees.iter().map(|tree| tree.trim_start_matches('/')).collect();
+    let copy =
+        format!("tar -C / --exclude=__pycache__ --exclude=test -cf - {} | tar -C {} -xf -", list.join(" "), root.display());
+    assert!(Command::new("bash").args(["-c", &copy]).status().expect("bash runs").success());
+    let find = format!("find {} -name '*.so*' -type f", trees.join(" "));
+    let modules = Command::new("bash").args(["-c", &find]).output().expect("find runs").stdout;
+    for module in String::from_utf8(modules).expect("text").lines() {
+        add_libraries(&root, module);
+    }
+    push(&root, address, "tools/mpi");
+}
+
 /// Puts a program of this host in `root`, with the libraries that it is linked to.
 fn add_program(root: &Path, program: &str) {
-    let listed = Command::new("ldd").arg(program).output().expect("ldd runs").stdout;
-    let listed = String::from_utf8(listed).expect("text");
-    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
-    for path in libraries.chain([program]) {
-        let target = root.join(path.trim_start_matches('/'));
-        std::fs::create_dir_all(target.parent().expect("a folder")).expect("made");
-        std::fs::copy(path, target).expect("copied");
-    }
+    add_libraries(root, program);
+    add_file(root, program);
     // Found where the image says that programs are.
     let name = Path::new(program).file_name().expect("a name");
     symlink(program, root.join("bin").join(name)).expect("linked");
+}
+
+/// The libraries that a program or a library is linked to.
+fn add_libraries(root: &Path, of: &str) {
+    let listed = Command::new("ldd").arg(of).output().expect("ldd runs").stdout;
+    let listed = String::from_utf8(listed).expect("text");
+    for path in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+        add_file(root, path.trim_end_matches(':'));
+    }
+}
+
+fn add_file(root: &Path, path: &str) {
+    let target = root.join(path.trim_start_matches('/'));
+    if !target.exists() {
+        std::fs::create_dir_all(target.parent().expect("a folder")).expect("made");
+        std::fs::copy(path, target).expect("copied");
+    }
 }
 
 /// Pushes what is in `root` as `name:1`.

@@ -164,3 +164,23 @@ async fn what_cannot_start_says_why() {
     ground.site.wait_idle("c", 1).await;
     assert_eq!(ground.node.containers(), [""; 0]);
 }
+
+#[tokio::test]
+async fn the_password_of_a_registry_may_be_in_a_key_vault() {
+    if !super::able() {
+        return;
+    }
+    let (server, reference) = Server::up().with_vault(&[("acr", registry::USER.1), ("old-acr", "canary-old-password")]);
+    let Some(ground) = Ground::new(&server).await else { return };
+    let private = |secret: &str| {
+        json!({ "containerSettings": { "imageSourceRegistry": { "image": "tools/busybox:1", "serverUrl": "127.0.0.1:5001",
+            "credentials": { "username": registry::USER.0, "passwordSecretReference": reference(secret) } } } })
+    };
+    let job = ground.run("right", "echo in", private("acr")).await;
+    ground.assert_succeeded("right", &job).await;
+    let shown = &job["containerSettings"]["imageSourceRegistry"]["credentials"]["passwordSecretReference"];
+    assert_eq!(*shown, reference("acr"), "a reference is no secret");
+    let job = ground.run("wrong", "echo never", private("old-acr")).await;
+    assert_eq!(error(&job)["code"], "FailedPullingImage", "{job}");
+    assert!(!ground.everything("wrong").await.contains("canary") && !server.log().contains("canary"), "it is told to nobody");
+}

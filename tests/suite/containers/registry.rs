@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::image;
 
 /// Who may pull from the private one, and with what.
-pub(super) const USER: (&str, &str) = ("puller", "right-horse");
+pub(crate) const USER: (&str, &str) = ("puller", "right-horse");
 
 /// The same for the registry: bcrypt.
 const PASSWORDS: &str = "puller:$2y$05$fRJwjnuZHb9/E8dmScdR5ORFSHFEeHjumNZdU7m4FCwWK.inWe7ja\n";
@@ -18,11 +18,11 @@ const PASSWORDS: &str = "puller:$2y$05$fRJwjnuZHb9/E8dmScdR5ORFSHFEeHjumNZdU7m4F
 const START: Duration = Duration::from_secs(20);
 
 /// The two registries of a node, which end with this.
-pub(super) struct Registry(Vec<Child>);
+pub(crate) struct Registry(Vec<Child>);
 
 impl Registry {
     /// Starts them in the network of a process and waits until they answer.
-    pub(super) fn start(pid: u32) -> Registry {
+    pub(crate) fn start(pid: u32) -> Registry {
         let store = store();
         let mut registry = Registry(Vec::new());
         for (port, settings) in [("5000", &store.public), ("5001", &store.private)] {
@@ -92,18 +92,26 @@ fn store() -> &'static Store {
     })
 }
 
+/// Puts the image with Open MPI among those that are served.
+pub(crate) fn add_mpi() {
+    let folder = store().public.parent().expect("a folder");
+    let address = free_address();
+    let _taking = Registry::here(&settings(folder, "taking-mpi", &address, ""), &address);
+    image::push_mpi(folder, &address);
+}
+
 /// The same images over https in this process's own network, with a certificate for `name` of an authority of its own.
-pub(super) struct Elsewhere {
+pub(crate) struct Elsewhere {
     _registry: Registry,
     /// Where it is.
-    pub(super) address: String,
+    pub(crate) address: String,
     /// The authority's certificate, as PEM.
-    pub(super) authority: String,
+    pub(crate) authority: String,
 }
 
 impl Elsewhere {
     /// Starts it and waits until it answers.
-    pub(super) fn start(name: &str) -> Elsewhere {
+    pub(crate) fn start(name: &str) -> Elsewhere {
         let folder = store().public.parent().expect("a folder").to_owned();
         let key = rcgen::KeyPair::generate().expect("a key");
         let certificate =

@@ -50,9 +50,14 @@ async fn a_cluster_grows_and_shrinks() {
     assert!(site.get_cluster("c").await.get("errors").is_none());
 }
 
-/// A job that says on the share that it ran, then runs until it is told to end.
+/// [`long_job_on`] the server that the tests share.
 async fn long_job(site: &Site, name: &str) -> std::path::PathBuf {
-    let marks = Server::shared().share().join(format!("marks-{}", site.group));
+    long_job_on(Server::shared(), site, name).await
+}
+
+/// A job that says on the share that it ran, then runs until it is told to end.
+pub(super) async fn long_job_on(server: &Server, site: &Site, name: &str) -> std::path::PathBuf {
+    let marks = server.share().join(format!("marks-{}", site.group));
     std::fs::create_dir_all(&marks).expect("made");
     std::fs::set_permissions(&marks, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("opened");
     let folder = format!("$AZ_BATCHAI_MOUNT_ROOT/shared/marks-{}", site.group);
@@ -67,7 +72,7 @@ async fn long_job(site: &Site, name: &str) -> std::path::PathBuf {
     marks
 }
 
-fn starts(marks: &std::path::Path, name: &str) -> usize {
+pub(super) fn starts(marks: &std::path::Path, name: &str) -> usize {
     std::fs::read_to_string(marks.join(name)).unwrap_or_default().lines().count()
 }
 
@@ -138,35 +143,6 @@ async fn deleting_a_cluster_ends_its_jobs_and_keeps_them() {
     assert_eq!(starts(&marks, "running"), 1);
 }
 
-/// What an installation has on its host beside the server and its database.
-fn remains(server: &Server) -> Vec<String> {
-    let nodes = server.dir().join("data/nodes").display().to_string();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("readable").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let command =
-            String::from_utf8_lossy(&std::fs::read(entry.path().join("cmdline")).unwrap_or_default()).replace('\0', " ");
-        if command.contains(&nodes) {
-            found.push(format!("process {pid}: {command}"));
-        }
-    }
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("readable");
-    found.extend(mounts.lines().filter(|line| line.contains(&nodes)).map(|line| format!("mount {line}")));
-    for folder in ["nodes", "clusters"] {
-        let path = server.dir().join("data/nodes").join(folder);
-        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-            found.push(format!("folder {}", entry.path().display()));
-        }
-    }
-    let owner = format!("batchyard-by{}", &server.value("BATCHYARD_TENANT")[..8]);
-    let groups = std::process::Command::new("find")
-        .args(["/sys/fs/cgroup", "-type", "d", "-path", &format!("*/{owner}/?*")])
-        .output()
-        .expect("find runs");
-    found.extend(String::from_utf8_lossy(&groups.stdout).lines().map(|line| format!("control group {line}")));
-    found
-}
-
 #[tokio::test]
 async fn deleting_a_group_leaves_nothing_of_its_nodes() {
     let server = Server::up();
@@ -176,10 +152,10 @@ async fn deleting_a_group_leaves_nothing_of_its_nodes() {
     site.submit("j", "a", "sleep 86400", json!({ "nodeCount": 2 })).await;
     site.submit("q", "a", "true", json!({})).await;
     site.wait_state("j", "running").await;
-    let there = remains(&server);
+    let there = server.remains();
     assert!(there.iter().filter(|line| line.starts_with("folder")).count() >= 3, "the search finds what is there: {there:#?}");
     site.delete().await;
-    assert_eq!(remains(&server), Vec::<String>::new());
+    assert_eq!(server.remains(), Vec::<String>::new());
     let groups = site.api.get("resourceGroups").await.expect(200);
     assert_eq!(groups.body["value"], json!([]));
     site.api.get(&site.job_path("j")).await.expect(404);

@@ -6,7 +6,7 @@ use super::site;
 use crate::harness::site::SHARE;
 use crate::harness::{Server, Site, until};
 
-fn with_setup(nodes: u32, command: &str) -> serde_json::Value {
+pub(super) fn with_setup(nodes: u32, command: &str) -> serde_json::Value {
     let mut body = Site::cluster_body(nodes);
     body["properties"]["nodeSetup"] = json!({ "setupTask": {
         "commandLine": command,

@@ -6,28 +6,6 @@ use super::site;
 use crate::harness::{Site, until};
 
 #[tokio::test]
-async fn a_job_that_needs_what_nodes_cannot_do_fails_and_says_so() {
-    let site = site().await;
-    site.cluster("c", 1).await;
-    let vault =
-        json!({ "sourceVault": { "id": "/subscriptions/s/vaults/v" }, "secretUrl": "https://v.vault.azure.net/secrets/x" });
-    let container = json!({ "containerSettings": { "imageSourceRegistry": { "image": "ubuntu",
-        "credentials": { "username": "u", "passwordSecretReference": vault } } } });
-    let job = site.run("contained", "c", "true", container).await;
-    assert_eq!(job["executionState"], "failed");
-    let info = &job["executionInfo"];
-    assert_eq!(info["errors"][0]["code"], "JobSettingsNotSupported", "{info}");
-    assert_eq!(
-        info["errors"][0]["details"][0],
-        json!({ "name": "property",
-        "value": "containerSettings.imageSourceRegistry.credentials.passwordSecretReference" })
-    );
-    assert!(info.get("exitCode").is_none() && info["endTime"].is_string(), "{info}");
-    // The node takes the next job.
-    assert_eq!(site.run("plain", "c", "true", json!({})).await["executionState"], "succeeded");
-}
-
-#[tokio::test]
 async fn a_node_that_needs_what_it_cannot_do_is_unusable_and_says_so() {
     let site = site().await;
     let mut body = Site::cluster_body(1);

@@ -203,3 +203,58 @@ echo refused=$?; ssh $other echo its own key opens"
     assert!(written.contains("Permission denied (publickey)"), "{written}");
     std::fs::remove_file(told).expect("there");
 }
+
+#[tokio::test]
+async fn a_node_lets_its_jobs_other_nodes_run_commands_and_copy_files_and_nothing_else() {
+    let Some(site) = two_nodes(&["/usr/sbin/sshd", "/usr/bin/ssh", "/usr/bin/sftp"]).await else { return };
+    // Each line says what came of one thing that ssh can do; failures are told by their exit code.
+    let script = script(
+        &site,
+        "ask.sh",
+        r#"
+other=${AZ_BATCH_HOST_LIST#*,}; cd $AZ_BATCHAI_JOB_TEMP
+export MARK=x LC_MARK=x DISPLAY=127.0.0.1:9
+echo "variables: $(ssh -o SendEnv=MARK -o SendEnv=LC_MARK -o SetEnv=SET=x $other 'echo [$MARK$LC_MARK$SET]')"
+eval $(ssh-agent) >/dev/null; ssh-add -q ~batch/.ssh/id_ecdsa
+echo "agent: $(ssh -A $other 'echo [$SSH_AUTH_SOCK]')"; kill $SSH_AGENT_PID; unset SSH_AUTH_SOCK
+echo "display: $(ssh -Y $other 'echo [$DISPLAY]' 2>&1 | tr '\n' ' ' | sed 's/ $//')"
+echo "port there: $(echo hello | ssh -o LogLevel=INFO -W $other:22 $other 2>&1 | head -n 1)"
+echo "port here: $(ssh -o ExitOnForwardFailure=yes -R 7007:127.0.0.1:22 $other 'echo in' 2>&1)"
+echo "socket here: $(ssh -o ExitOnForwardFailure=yes -R /tmp/lent:127.0.0.1:22 $other 'echo in' 2>&1)"
+strange="-F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+for name in 1 2 3; do ssh-keygen -q -t ed25519 -N '' -f strange-$name; done
+echo "stranger: $(ssh $strange -i strange-1 $other 'echo in' 2>&1)"
+echo "password: $(ssh -F none -o BatchMode=no -o StrictHostKeyChecking=no -o PubkeyAuthentication=no -o LogLevel=ERROR \
+    -o PreferredAuthentications=password,keyboard-interactive,hostbased $other 'echo in' 2>&1 </dev/null | tail -n 1)"
+for user in root nobody sshd; do echo "as $user: $(ssh -l $user $other 'echo in' 2>&1)"; done
+own="-i $(echo ~batch)/.ssh/id_ecdsa"
+echo "third: $(ssh $strange -i strange-1 -i strange-2 $own $other 'echo in' 2>&1)"
+echo "fourth: $(ssh $strange -i strange-1 -i strange-2 -i strange-3 $own $other 'echo in' 2>&1)"
+echo some > some; echo "put some /tmp/copied" | sftp -q -b - $other >/dev/null; echo "copied: $(ssh $other 'cat /tmp/copied; rm /tmp/copied')"
+"#,
+    );
+    let job = run(&site, "j", "customToolkitSettings", json!({ "commandLine": format!("bash {script}") })).await;
+    assert_succeeded(&site, "j", &job).await;
+    let stdout = site.stdout("j").await;
+    let answer = |name: &str| {
+        let lines = stdout.lines().skip_while(|line| !line.starts_with(&format!("{name}: ")));
+        lines.take(1).map(|line| line.split_once(": ").unwrap_or_default().1).collect::<String>()
+    };
+    for (name, wanted) in [("variables", "[]"), ("agent", "[]"), ("display", "[]"), ("third", "in"), ("copied", "some")] {
+        assert!(answer(name).ends_with(wanted), "{name}: {stdout}");
+    }
+    for (name, words) in [
+        ("port there", "administratively prohibited"),
+        ("port here", "remote port forwarding failed"),
+        ("socket here", "remote port forwarding failed"),
+        ("stranger", "Permission denied (publickey)"),
+        ("password", "Permission denied (publickey)"),
+        ("as root", "Permission denied (publickey)"),
+        ("as nobody", "Permission denied (publickey)"),
+        ("as sshd", "Permission denied (publickey)"),
+        ("fourth", "Too many authentication failures"),
+    ] {
+        assert!(answer(name).contains(words), "{name}: '{}' in {stdout}", answer(name));
+    }
+    assert!(!stdout.contains(": in\nport") && !stdout.lines().any(|line| line == "in"), "{stdout}");
+}

@@ -19,8 +19,18 @@ use crate::harness::wait::PATIENCE;
 pub struct Settings {
     /// Lines of its configuration file beside those that every test has.
     pub config: String,
+    /// The same, of the section `[limits]`.
+    pub limits: String,
     /// The database of `serve`; `None` starts `up`.
     pub database: Option<String>,
+    /// The program; `None` for the one that was built.
+    pub binary: Option<PathBuf>,
+    /// Variables, for what is secret.
+    pub environment: Vec<(String, String)>,
+    /// Whether its nodes have no share.
+    pub without_share: bool,
+    /// Whether it listens for https where its configuration says, and not at a free port of loopback.
+    pub keeps_https: bool,
 }
 
 /// A server and its folder. All that it started ends with it.
@@ -102,6 +112,35 @@ impl Server {
         found
     }
 
+    /// What an installation has on its host beside the server and its database.
+    pub fn remains(&self) -> Vec<String> {
+        let nodes = self.dir().join("data/nodes").display().to_string();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").expect("readable").flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let command =
+                String::from_utf8_lossy(&std::fs::read(entry.path().join("cmdline")).unwrap_or_default()).replace('\0', " ");
+            if command.contains(&nodes) {
+                found.push(format!("process {pid}: {command}"));
+            }
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("readable");
+        found.extend(mounts.lines().filter(|line| line.contains(&nodes)).map(|line| format!("mount {line}")));
+        for folder in ["nodes", "clusters"] {
+            let path = self.dir().join("data/nodes").join(folder);
+            for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+                found.push(format!("folder {}", entry.path().display()));
+            }
+        }
+        let owner = format!("batchyard-by{}", &self.value("BATCHYARD_TENANT")[..8]);
+        let groups = std::process::Command::new("find")
+            .args(["/sys/fs/cgroup", "-type", "d", "-path", &format!("*/{owner}/?*")])
+            .output()
+            .expect("find runs");
+        found.extend(String::from_utf8_lossy(&groups.stdout).lines().map(|line| format!("control group {line}")));
+        found
+    }
+
     /// Kills one process by its id.
     pub fn kill_process(&self, pid: u32) {
         let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
@@ -111,6 +150,27 @@ impl Server {
     /// What it logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(log_file(self.dir(), &self.name)).unwrap_or_default()
+    }
+
+    /// The same installation, started again with these secrets in a key vault that is a folder. Answers what names one of them.
+    pub fn with_vault(mut self, secrets: &[(&str, &str)]) -> (Server, impl Fn(&str) -> serde_json::Value + use<>) {
+        // The subscription's id is made by the first start.
+        let subscription = self.value("BATCHYARD_SUBSCRIPTION").to_owned();
+        self.terminate();
+        let folder = self.dir().join("vault");
+        std::fs::create_dir(&folder).expect("made");
+        for (name, value) in secrets {
+            std::fs::write(folder.join(name), format!("{value}\n")).expect("written");
+        }
+        let id = format!("/subscriptions/{subscription}/resourceGroups/keys/providers/Microsoft.KeyVault/vaults/files");
+        let vault = format!("[[vault]]\nid = {id:?}\nurl = \"https://files.vault.azure.net\"\nfolder = {folder:?}\n");
+        let settings = Settings { config: format!("{}\n{vault}", self.settings.config), ..self.settings.clone() };
+        let server = Server::start_in(self.guard(), "2", settings);
+        let reference = move |name: &str| {
+            let url = format!("https://files.vault.azure.net/secrets/{name}");
+            serde_json::json!({ "sourceVault": { "id": id }, "secretUrl": url })
+        };
+        (server, reference)
     }
 
     /// Ends it as a crash would.
@@ -131,6 +191,13 @@ impl Server {
             assert!(began.elapsed() < PATIENCE, "the server did not end: {}", self.tail());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Ends it as an error of its own would, and would leave a core behind.
+    pub fn abort(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::ABORT).expect("is there");
+        self.child.wait().expect("ends")
     }
 
     /// Starts it again on the same folder, after it ended.
@@ -195,21 +262,30 @@ fn spawn(dir: &Path, name: &str, settings: &Settings) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log_file(dir, name)).expect("opens");
     std::fs::write(
         &config,
-        format!("[limits]\nclusters = 1000\n[log]\nfilter = \"info,batchyard=debug\"\nformat = \"text\"\n{}", settings.config),
+        format!(
+            "[limits]\nclusters = 1000\n{}\n[log]\nfilter = \"info,batchyard=debug\"\nformat = \"text\"\n{}",
+            settings.limits, settings.config
+        ),
     )
     .expect("writes");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_batchyard"));
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_batchyard"));
+    let mut command = Command::new(settings.binary.clone().unwrap_or_else(built));
     match &settings.database {
         None => command.arg("up"),
         Some(url) => command.arg("serve").env("DATABASE_URL", url),
     };
+    command.envs(settings.environment.iter().cloned());
+    if !settings.without_share {
+        command.arg("--share").arg(dir.join("share"));
+    }
+    if !settings.keeps_https {
+        command.args(["--tls-port", "0"]);
+    }
     command
-        .args(["--port", "0", "--tls-port", "0", "--config"])
+        .args(["--port", "0", "--config"])
         .arg(&config)
         .arg("--data")
         .arg(dir.join("data"))
-        .arg("--share")
-        .arg(dir.join("share"))
         .arg("--env-file")
         .arg(env_file(dir, name))
         .stdin(Stdio::null())

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use serde_json::json;
 
 use super::{KEPT, error, goes_on, site};
@@ -105,6 +106,39 @@ fn agents() -> Vec<u32> {
     found
 }
 
+/// How much is written where output is cut: 5 GB, or less where the folder of the tests has no room for that, and more than is kept of it.
+/// Unit: bytes.
+///
+/// # Panics
+/// There is not even room for that.
+fn much() -> u64 {
+    /// More than is kept of a file of the standard output.
+    const LEAST: u64 = (1 << 30) + (1 << 28);
+    /// What the server keeps of it, what jobs leave free of a disk, and some for others.
+    const BESIDE: u64 = (2 << 30) + (1 << 28);
+    let folder = Server::shared().dir();
+    let disk = statfs(folder).expect("it is there");
+    let is_memory = disk.filesystem_type() == TMPFS_MAGIC;
+    let free = disk.blocks_available() * u64::try_from(disk.block_size()).expect("a size");
+    let free = if is_memory { free.min(available_memory()) } else { free };
+    assert!(free > LEAST + BESIDE, "{}: this test needs {} bytes free, and {free} are", folder.display(), LEAST + BESIDE);
+    // What a job writes to memory counts against what its node has of that.
+    let most = if is_memory { LEAST } else { 5_000_000_000 };
+    let much = most.min(free - BESIDE);
+    if much < 5_000_000_000 {
+        let why = if is_memory { "is in memory" } else { "has no room for more" };
+        eprintln!("{much} bytes are written in place of 5 GB: {} {why} ({free} bytes are free)", folder.display());
+    }
+    much
+}
+
+/// Memory of this host that programs may still take. Unit: bytes.
+fn available_memory() -> u64 {
+    let told = std::fs::read_to_string("/proc/meminfo").expect("readable");
+    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:")).expect("is told");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
 #[tokio::test]
 async fn output_without_end_is_cut_and_costs_little_memory() {
     if !privileged() {
@@ -115,13 +149,14 @@ async fn output_without_end_is_cut_and_costs_little_memory() {
     let before = peak(Server::shared().pid());
     let known = agents();
     let began = Instant::now();
-    let command = "head -c 5000000000 /dev/zero | tr '\\0' y; echo; echo end >&2";
-    site.submit("loud", "c", command, json!({ "stdOutErrPathPrefix": KEPT })).await;
+    let much = much();
+    let command = format!("head -c {much} /dev/zero | tr '\\0' y; echo; echo end >&2");
+    site.submit("loud", "c", &command, json!({ "stdOutErrPathPrefix": KEPT })).await;
     let job = site.ended_within(Duration::from_secs(300), "loud").await;
     assert_eq!(job["executionState"], "succeeded", "{job}");
     let after = peak(Server::shared().pid());
     let agent = known.iter().filter(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists()).map(|pid| peak(*pid)).max();
-    eprintln!("5 GB of output took {:?}; server {before} -> {after} KiB, agents {agent:?} KiB at most", began.elapsed());
+    eprintln!("{much} bytes of output took {:?}; server {before} -> {after} KiB, agents {agent:?} KiB at most", began.elapsed());
     assert!(after < before + MORE, "the server had {before} KiB, then {after} KiB");
     assert!(agent.is_some_and(|agent| agent < MORE), "an agent had {agent:?} KiB");
     let entries = site.list("loud", "stdouterr", ".").await;

@@ -99,3 +99,33 @@ async fn an_unmanaged_file_system_is_mounted_by_the_users_command() {
     assert_eq!(next["executionState"], "succeeded", "{next}");
     assert_eq!(site.stdout("next").await, "1\n");
 }
+
+#[tokio::test]
+async fn keys_of_accounts_may_be_in_a_key_vault() {
+    if !super::may_mount() {
+        return;
+    }
+    let yard = super::Yard::start();
+    let (storage, key) = (yard.storage, yard.storage.key.clone());
+    let (server, reference) = yard.server.with_vault(&[("account", &key)]);
+    let site = Site::new(server.api()).await;
+    storage.make_container("vaulted").await;
+    let vaulted = |mut mount: serde_json::Value| {
+        mount["credentials"] = json!({ "accountKeySecretReference": reference("account") });
+        mount
+    };
+    put_cluster(&site, 1, json!({ "azureFileShares": [vaulted(share(storage, "share10", "afs"))] })).await;
+    site.wait_idle("c", 1).await;
+    let over = json!({
+        "mountVolumes": { "azureBlobFileSystems": [vaulted(container(storage, "vaulted", "bfs"))] },
+        "stdOutErrPathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/afs",
+        "outputDirectories": [{ "id": "O", "pathPrefix": "$AZ_BATCHAI_JOB_MOUNT_ROOT/bfs" }] });
+    let job = site.run("j", "c", "echo out; echo model > $AZ_BATCHAI_OUTPUT_O/m", over).await;
+    assert_eq!(job["executionState"], "succeeded", "{job}");
+    assert_eq!(site.stdout("j").await, "out\n");
+    // What is listed and linked is, by the same key.
+    let link = site.link("j", "O", "m").await;
+    assert!(link.contains("/team/vaulted/") && link.contains("&sig="), "{link}");
+    assert_eq!(site.download(&link, None).await.text(), "model\n");
+    assert!(!server.log().contains(&key) && !job.to_string().contains(&key));
+}

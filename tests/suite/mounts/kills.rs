@@ -106,3 +106,41 @@ async fn mounts_outlive_the_agent_and_what_is_left_dead_is_taken_away_and_made_a
     site.wait_idle("c", 0).await;
     assert!(processes(&["rclone"], &nodes).is_empty() && processes(&["keep-mount"], &nodes).is_empty());
 }
+
+#[tokio::test]
+async fn a_second_attempt_mounts_anew_what_the_first_left_mounted_and_its_output_is_its_own() {
+    if !may_mount() {
+        return;
+    }
+    let yard = Yard::start();
+    let site = Site::new(yard.server.api()).await;
+    yard.storage.make_container("again").await;
+    put_cluster(&site, 1, json!({ "azureFileShares": [share(yard.storage, "share7", "afs")] })).await;
+    site.wait_idle("c", 1).await;
+    let nodes = yard.server.node_processes();
+    let [node] = nodes.as_slice() else { panic!("one node: {nodes:?}") };
+    let over = json!({
+        "mountVolumes": { "azureBlobFileSystems": [container(yard.storage, "again", "bfs")] },
+        "stdOutErrPathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/afs",
+        "outputDirectories": [{ "id": "O", "pathPrefix": "$AZ_BATCHAI_JOB_MOUNT_ROOT/bfs" }] });
+    let command = "t=$AZ_BATCHAI_MOUNT_ROOT/shared/tries; echo x >> $t; n=$(wc -l < $t); echo attempt $n; \
+                   echo $n > $AZ_BATCHAI_OUTPUT_O/of-$n; [ $n = 1 ] || exit 0; touch $AZ_BATCHAI_MOUNT_ROOT/shared/held; sleep 600";
+    std::fs::create_dir_all(yard.server.share()).expect("made");
+    site.submit("j", "c", command, over).await;
+    until("the first attempt has written", || async { yard.server.share().join("held").exists() }, |held| *held).await;
+    assert_eq!(mounts_of(*node).len(), 2);
+    let first = processes(&["keep-mount"], &nodes);
+    // The agent and what runs the job die at once: nobody is left who knows that the mount is to go, but what the agent wrote down.
+    let dying = [processes(&["agent"], &nodes), processes(&["supervise"], &nodes)].concat();
+    assert_eq!(dying.len(), 2, "{dying:?}");
+    for pid in dying {
+        yard.server.kill_process(pid);
+    }
+    let job = site.ended("j").await;
+    assert_eq!(job["executionState"], "succeeded", "that is no fault of the job: {job}");
+    assert_eq!(site.stdout("j").await, "attempt 2\n");
+    assert_eq!(site.names("j", "O").await.into_iter().filter(|name| name.starts_with("of-")).collect::<Vec<_>>(), ["of-2"]);
+    let after = until("the job's mount is gone", || async { processes(&["keep-mount"], &nodes) }, |now| now.len() == 1).await;
+    assert!(first.contains(&after[0]), "the node's own stayed: {first:?}, {after:?}");
+    assert_eq!(mounts_of(*node).len(), 1);
+}

@@ -17,13 +17,13 @@ use crate::harness::guard::Guard;
 const SHARES: usize = 12;
 
 /// Where the emulator is installed, if it is.
-pub(super) fn emulator() -> Option<PathBuf> {
+pub(crate) fn emulator() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/azurite/node_modules/azurite/dist/src/blob/main.js");
     folder.exists().then_some(folder)
 }
 
 /// Both servers, with one account `team`.
-pub(super) struct Storage {
+pub(crate) struct Storage {
     guard: Arc<Guard>,
     blob_port: u16,
     smb_port: u16,
@@ -31,12 +31,12 @@ pub(super) struct Storage {
     away_port: u16,
     /// A port at which somebody listens and never answers.
     silent: TcpListener,
-    pub(super) key: String,
+    pub(crate) key: String,
     children: Vec<Child>,
 }
 
 impl Storage {
-    pub(super) fn start(guard: &Arc<Guard>) -> Storage {
+    pub(crate) fn start(guard: &Arc<Guard>) -> Storage {
         // 64 bytes, as keys of accounts have; what reads it as base64 finds the characters that need escaping.
         let bytes: Vec<u8> = (0..4).flat_map(|_| *uuid::Uuid::new_v4().as_bytes()).chain([0xff, 0xfb]).collect();
         let key = base64::engine::general_purpose::STANDARD.encode(bytes);
@@ -129,12 +129,12 @@ impl Storage {
     }
 
     /// The folder of a share, on the server's side.
-    pub(super) fn share(&self, number: usize) -> PathBuf {
+    pub(crate) fn share(&self, number: usize) -> PathBuf {
         self.folder(&format!("smb/share{number}"))
     }
 
     /// What the server's settings say of it. The account `silent` never answers, the account `away` is nowhere.
-    pub(super) fn settings(&self) -> String {
+    pub(crate) fn settings(&self) -> String {
         let silent = self.silent.local_addr().expect("bound").port();
         let away = self.away_port;
         format!(
@@ -146,20 +146,25 @@ impl Storage {
         )
     }
 
+    /// Where the account's containers are.
+    pub(crate) fn blob_endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}/team", self.blob_port)
+    }
+
     /// Makes a container.
-    pub(super) async fn make_container(&self, name: &str) {
+    pub(crate) async fn make_container(&self, name: &str) {
         let answer = self.blob(Method::PUT, name, "", "restype=container", Vec::new()).await;
         assert_eq!(answer.0, 201, "{}", answer.1);
     }
 
     /// The content of a blob; none where there is none.
-    pub(super) async fn find_blob(&self, container: &str, path: &str) -> Option<String> {
+    pub(crate) async fn find_blob(&self, container: &str, path: &str) -> Option<String> {
         let (status, text) = self.blob(Method::GET, container, path, "", Vec::new()).await;
         (status == 200).then_some(text)
     }
 
     /// Puts a blob.
-    pub(super) async fn put_blob(&self, container: &str, path: &str, content: &str) {
+    pub(crate) async fn put_blob(&self, container: &str, path: &str, content: &str) {
         let (status, text) = self.blob(Method::PUT, container, path, "", content.as_bytes().to_vec()).await;
         assert_eq!(status, 201, "{text}");
     }
@@ -206,7 +211,8 @@ impl Drop for Storage {
     }
 }
 
-fn wait_for(port: u16) {
+/// Waits until somebody listens.
+pub(super) fn wait_for(port: u16) {
     let until = Instant::now() + Duration::from_secs(30);
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         assert!(Instant::now() < until, "nobody listens at port {port}");

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Marks, all_ended, once};
 use crate::harness::database::Database;
 use crate::harness::guard::Guard;
-use crate::harness::{Server, Settings, Site, until};
+use crate::harness::{Server, Settings, Site, privileged, until};
 
 #[tokio::test]
 async fn jobs_run_once_and_end_rightly_when_the_server_is_killed() {
@@ -47,6 +47,56 @@ async fn jobs_run_once_and_end_rightly_when_the_server_is_killed() {
         assert_eq!(job["executionState"], if code == 0 { "succeeded" } else { "failed" });
     }
     site.wait_idle("c", 3).await;
+}
+
+/// Sizes of the programs that the agents of an installation's nodes are.
+fn agents(server: &Server) -> Vec<u64> {
+    let nodes = server.node_processes();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("readable").flatten() {
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse::<u32>().ok());
+        let is_agent = command.split(|byte| *byte == 0).nth(1) == Some(b"agent");
+        if is_agent && parent.is_some_and(|parent| nodes.contains(&parent)) {
+            found.extend(entry.path().join("exe").metadata().map(|program| program.len()));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn agents_become_those_of_the_next_servers_version_and_their_jobs_go_on() {
+    if !privileged() {
+        return;
+    }
+    let guard = Arc::new(Guard::new());
+    let program = guard.dir().join("program");
+    std::fs::copy(env!("CARGO_BIN_EXE_batchyard"), &program).expect("copied");
+    let settings = Settings { binary: Some(program.clone()), ..Settings::default() };
+    let mut server = Server::start_in(guard, "1", settings);
+    let mut site = Site::new(server.api()).await;
+    let marks = Marks::new(&server);
+    site.cluster("c", 1).await;
+    site.submit("j", "c", &Marks::command("j", &Marks::until_told("go")), json!({})).await;
+    marks.wait_started(1).await;
+    let size = program.metadata().expect("there").len();
+    assert_eq!(agents(&server), [size]);
+    server.terminate();
+
+    // Another version, by what it is of.
+    let mut other = std::fs::read(&program).expect("read");
+    other.extend(b"another version");
+    std::fs::write(program.with_extension("new"), other).expect("written");
+    std::fs::set_permissions(program.with_extension("new"), program.metadata().expect("there").permissions()).expect("set");
+    std::fs::rename(program.with_extension("new"), &program).expect("renamed");
+    server.restart();
+    site.api = server.api();
+    until("the agent is of that version", || async { agents(&server) }, |seen| seen[..] == [size + 15]).await;
+    marks.tell("go");
+    assert_eq!(site.ended("j").await["executionState"], "succeeded");
+    assert_eq!(marks.starts_of("j"), 1);
+    assert_eq!(site.run("next", "c", "true", json!({})).await["executionState"], "succeeded");
 }
 
 #[tokio::test]

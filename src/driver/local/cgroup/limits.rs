@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::domain::machine::Size;
+use crate::driver::local::layout::Device;
 
 /// Unit: microseconds. Source: default of the kernel's CPU bandwidth control.
 const CPU_PERIOD: u64 = 100_000;
@@ -61,8 +62,8 @@ pub(super) struct Limits {
 }
 
 /// The limits of a size in a hierarchy with these controllers of the first version; none stands for the second version.
-pub(super) fn of_size(v1: &[String], size: &Size) -> Limits {
-    let all = if v1.is_empty() { v2_limits(size) } else { v1_limits(v1, size) };
+pub(super) fn of_size(v1: &[String], size: &Size, devices: &[Device]) -> Limits {
+    let all = if v1.is_empty() { v2_limits(size) } else { v1_limits(v1, size, devices) };
     let (jobs, node): (Vec<_>, Vec<_>) = all.into_iter().partition(|(of_jobs, ..)| *of_jobs);
     let plain = |limits: Vec<(bool, &str, String)>| limits.into_iter().map(|(_, file, value)| (file.to_owned(), value)).collect();
     Limits { node: plain(node), jobs: plain(jobs) }
@@ -99,7 +100,7 @@ fn v2_limits(size: &Size) -> Vec<Row> {
     ]
 }
 
-fn v1_limits(controllers: &[String], size: &Size) -> Vec<Row> {
+fn v1_limits(controllers: &[String], size: &Size, more: &[Device]) -> Vec<Row> {
     let cores = u64::from(size.cores);
     let mut limits = Vec::new();
     for controller in controllers {
@@ -122,6 +123,8 @@ fn v1_limits(controllers: &[String], size: &Size) -> Vec<Row> {
             "devices" => {
                 limits.push((false, "devices.deny", "a".to_owned()));
                 limits.extend(DEVICES.map(|device| (false, "devices.allow", device.to_owned())));
+                let own = more.iter().map(|device| format!("c {}:{} rwm", device.major, device.minor));
+                limits.extend(own.map(|device| (false, "devices.allow", device)));
             }
             _ => {}
         }
@@ -140,7 +143,16 @@ mod tests {
         assert_eq!(value(v2_limits(&size), false, "memory.max"), (4_608u64 << 20).to_string());
         assert_eq!(value(v2_limits(&size), true, "memory.max"), (4_032u64 << 20).to_string());
         assert_eq!(value(v2_limits(&size), false, "cpu.max"), "200000 100000");
-        let v1 = v1_limits(&["cpu".into()], &size);
+        let v1 = v1_limits(&["cpu".into()], &size, &[]);
         assert_eq!(value(v1, false, "cpu.cfs_quota_us"), "200000");
+    }
+
+    #[test]
+    fn a_node_opens_its_own_gpus_and_no_others() {
+        let size = Size { name: "X".into(), cores: 2, memory_mib: 4_096, gpus: 1 };
+        let gpu = Device { name: "nvidia3".into(), major: 195, minor: 3 };
+        let allowed: Vec<_> = v1_limits(&["devices".into()], &size, &[gpu]).into_iter().map(|(_, _, value)| value).collect();
+        assert!(allowed.contains(&"c 195:3 rwm".to_owned()));
+        assert_eq!(allowed.iter().filter(|value| value.contains(" 195:")).count(), 1);
     }
 }

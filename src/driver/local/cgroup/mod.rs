@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::domain::machine::Size;
-use crate::driver::local::layout::at;
+use crate::driver::local::layout::{Device, at};
 
 pub(super) use member::NodeGroup;
 
@@ -86,17 +86,17 @@ impl Cgroups {
         self.limited.contains(&controller)
     }
 
-    /// Makes a node's groups with the limits of its size. Those of its jobs take hold once its first process has
+    /// Makes a node's groups with the limits of its size and these devices beside those of every node. Those of its jobs take hold once its first process has
     /// [settled](NodeGroup::settle).
     ///
     /// # Errors
     /// A group cannot be made. A limit that cannot be set is logged.
-    pub(super) fn make(&self, machine: &str, size: &Size) -> io::Result<Vec<NodeGroup>> {
+    pub(super) fn make(&self, machine: &str, size: &Size, devices: &[Device]) -> io::Result<Vec<NodeGroup>> {
         let mut groups = Vec::new();
         for hierarchy in &self.hierarchies {
             let node = hierarchy.mount.join(&self.base).join(machine);
             self.make_node_group(hierarchy, &node)?;
-            let limits = limits::of_size(&hierarchy.v1, size);
+            let limits = limits::of_size(&hierarchy.v1, size, devices);
             // Before there are groups below: devices cannot be taken away afterwards.
             for (file, error) in limits::set(&node, &limits.node) {
                 tracing::warn!(machine.name = machine, limit = file, error = %error, "a limit of a node is not set");

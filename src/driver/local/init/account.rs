@@ -12,9 +12,6 @@ use crate::driver::local::layout::{self, NodeSpec, at};
 /// The account that the user asked for. Source: the first id that Debian gives to people.
 const ADMIN_ID: u32 = 1_000;
 
-/// Names that are accounts or groups in every node.
-const FIXED: [&str; 7] = ["root", "daemon", "bin", "sys", "sshd", "nobody", "nogroup"];
-
 /// Writes them below `etc`.
 ///
 /// # Errors
@@ -27,6 +24,7 @@ pub(super) fn write_etc(spec: &NodeSpec, etc: &Path) -> io::Result<()> {
          bin:x:2:2:bin:/bin:/usr/sbin/nologin\n\
          sys:x:3:3:sys:/dev:/usr/sbin/nologin\n\
          sshd:x:22:65534:sshd:/run/sshd:/usr/sbin/nologin\n\
+         _rpc:x:23:65534:rpcbind:/run/rpcbind:/usr/sbin/nologin\n\
          nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     );
     let mut group = String::from(
@@ -37,7 +35,7 @@ pub(super) fn write_etc(spec: &NodeSpec, etc: &Path) -> io::Result<()> {
         group.push_str(&format!("{name}:x:{id}:\n"));
     };
     add(&job.name, job.uid);
-    if let Some(admin) = admin(spec) {
+    if let Some(admin) = layout::admin_name(&spec.admin_user) {
         add(admin, ADMIN_ID);
     }
     let machine_id: String = spec
@@ -48,23 +46,29 @@ pub(super) fn write_etc(spec: &NodeSpec, etc: &Path) -> io::Result<()> {
         .zip(spec.address.octets().iter().cycle())
         .map(|(a, b)| format!("{:02x}", a ^ b))
         .collect();
+    let (names, resolvers) = match spec.in_host_network {
+        true => ("files dns", std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+        // There is nobody to ask: all names that a node can reach are in its hosts file.
+        false => ("files", String::new()),
+    };
     let files: [(&str, u32, &str); 9] = [
         ("passwd", 0o644, &passwd),
         ("group", 0o644, &group),
         ("shadow", 0o600, "root:*:17000:0:99999:7:::\n"),
         ("hostname", 0o644, &format!("{}\n", layout::host_name(&spec.node_id))),
         ("machine-id", 0o444, &format!("{machine_id}\n")),
-        // There is nobody to ask: all names that a node can reach are in its hosts file.
-        ("resolv.conf", 0o644, ""),
+        ("resolv.conf", 0o644, &resolvers),
         (
             "nsswitch.conf",
             0o644,
-            "passwd: files\ngroup: files\nshadow: files\nhosts: files\nnetworks: files\nprotocols: files\nservices: files\n",
+            &format!(
+                "passwd: files\ngroup: files\nshadow: files\nhosts: {names}\nnetworks: files\nprotocols: files\nservices: files\n"
+            ),
         ),
         ("environment", 0o644, ""),
         ("fstab", 0o644, ""),
     ];
-    let administrators = sudoers(admin(spec));
+    let administrators = sudoers(layout::admin_name(&spec.admin_user));
     let files = files.into_iter().chain([
         // As where there is sudo: nobody else becomes another account in a node.
         ("sudoers", 0o440, administrators.as_str()),
@@ -93,22 +97,13 @@ fn sudoers(admin: Option<&str>) -> String {
     format!("root ALL=(ALL:ALL) ALL\n{admin}")
 }
 
-/// The account that the user asked for, where it can be one.
-pub(super) fn admin(spec: &NodeSpec) -> Option<&str> {
-    let name = spec.admin_user.as_str();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-' || b == b'.';
-    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let taken = FIXED.contains(&name) || name == layout::job_user().name;
-    (begins && name.len() <= 32 && name.bytes().all(plain) && !taken).then_some(name)
-}
-
 /// Makes the homes of the accounts below `root`.
 ///
 /// # Errors
 /// One cannot be made.
 pub(super) fn make_homes(spec: &NodeSpec, root: &Path) -> io::Result<()> {
     let job = layout::job_user();
-    let homes = [Some((job.name.as_str(), job.uid)), admin(spec).map(|name| (name, ADMIN_ID))];
+    let homes = [Some((job.name.as_str(), job.uid)), layout::admin_name(&spec.admin_user).map(|name| (name, ADMIN_ID))];
     for (name, id) in homes.into_iter().flatten() {
         let home = root.join("home").join(name);
         crate::driver::local::lock::make_folder(&home, 0o755)?;
@@ -120,38 +115,9 @@ pub(super) fn make_homes(spec: &NodeSpec, root: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::bootstrap::Isolation;
-    use crate::id::ResourceUid;
 
     fn spec(admin_user: &str) -> NodeSpec {
-        NodeSpec {
-            machine: "m".into(),
-            node_id: "tvm-1".into(),
-            cluster: ResourceUid(uuid::Uuid::from_u128(7)),
-            isolation: Isolation::Namespaces,
-            address: std::net::Ipv4Addr::new(10, 96, 0, 4),
-            program: vec![],
-            environment: vec![],
-            groups: vec![],
-            layered: vec![],
-            base_etc: Default::default(),
-            hidden: vec![],
-            sockets: Default::default(),
-            registries: None,
-            share: None,
-            storage: Default::default(),
-            cluster_folder: Default::default(),
-            gangs: Default::default(),
-            admin_user: admin_user.into(),
-        }
-    }
-
-    #[test]
-    fn hostile_names_become_no_account() {
-        for bad in ["", "a:x:0:0::/:/bin/sh", "a\nroot2:x:0:0", "root", "batch", "nobody", "-a", "1", "ä", &"a".repeat(33)] {
-            assert_eq!(admin(&spec(bad)), None, "{bad:?}");
-        }
-        assert_eq!(admin(&spec("admin.User-1")), Some("admin.User-1"));
+        NodeSpec { admin_user: admin_user.into(), ..layout::sample_spec() }
     }
 
     #[test]

@@ -3,10 +3,14 @@
 //!
 //! In: the host's network, and a socket that root of the node alone may enter. Out: bytes to and from storage. It lives as long as the
 //! node, so that mounts outlive servers, and reads the settings anew for each connection, so that they may change.
+//!
+//! File servers are in networks of their own. Each has a door, a socket on the host at which it opens connections to itself; the gate
+//! says there of which cluster its node is, and hands to the node what it gets: the connection itself, so that no byte goes through here.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,9 +22,12 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 
+use crate::descriptors;
 use crate::domain::bootstrap::GATE_OPEN;
+use crate::domain::door::{Knock, introduce};
 use crate::domain::storage::{HostPort, Reach, Storages};
-use crate::driver::local::layout::read_json;
+use crate::driver::local::layout::{DOOR_SOCKET, NodeSpec, read_json};
+use crate::id::ResourceUid;
 use crate::splice::splice;
 
 /// Longest time until a storage takes a connection.
@@ -38,11 +45,27 @@ const AT_ONCE: usize = 128;
 /// Memory of a thread's stack.
 const STACK: usize = 128 * 1024;
 
+/// What is beyond the gate, as the host has it.
+pub(super) struct Beyond {
+    /// The file that says where storage is.
+    storage: PathBuf,
+    /// The folder of file servers' doors.
+    doors: PathBuf,
+    /// The cluster that the node is of.
+    cluster: ResourceUid,
+}
+
+impl Beyond {
+    pub(super) fn of(spec: &NodeSpec) -> Beyond {
+        Beyond { storage: spec.storage.clone(), doors: spec.doors.clone(), cluster: spec.cluster }
+    }
+}
+
 /// Starts the thread, which must happen while this process still sees the host. It serves the socket that it is sent.
 ///
 /// # Errors
 /// There is no thread to be had, or the network cannot be entered.
-pub(super) fn start(outside: OwnedFd, settings: PathBuf) -> io::Result<Sender<UnixListener>> {
+pub(super) fn start(outside: OwnedFd, beyond: Beyond) -> io::Result<Sender<UnixListener>> {
     let (sender, listeners) = channel::<UnixListener>();
     let (entered, answer) = channel();
     Builder::new().name("gate".into()).stack_size(STACK).spawn(move || {
@@ -57,15 +80,15 @@ pub(super) fn start(outside: OwnedFd, settings: PathBuf) -> io::Result<Sender<Un
             return;
         }
         if let Ok(listener) = listeners.recv() {
-            serve(&listener, &settings);
+            serve(&listener, beyond);
         }
     })?;
     answer.recv().map_err(io::Error::other)??;
     Ok(sender)
 }
 
-fn serve(listener: &UnixListener, settings: &Path) {
-    let settings: Arc<Path> = Arc::from(settings);
+fn serve(listener: &UnixListener, beyond: Beyond) {
+    let beyond = Arc::new(beyond);
     let under_way = Arc::new(AtomicUsize::new(0));
     for guest in listener.incoming() {
         let Ok(mut guest) = guest else {
@@ -78,9 +101,9 @@ fn serve(listener: &UnixListener, settings: &Path) {
             let _ = guest.write_all(b"too many connections\n");
             continue;
         }
-        let (settings, counted) = (Arc::clone(&settings), Arc::clone(&under_way));
+        let (beyond, counted) = (Arc::clone(&beyond), Arc::clone(&under_way));
         let let_through = move || {
-            let_through(guest, &settings);
+            let_through(guest, &beyond);
             counted.fetch_sub(1, Ordering::Relaxed);
         };
         if Builder::new().name("way".into()).stack_size(STACK).spawn(let_through).is_err() {
@@ -89,9 +112,16 @@ fn serve(listener: &UnixListener, settings: &Path) {
     }
 }
 
-fn let_through(mut guest: UnixStream, settings: &Path) {
-    match open(&guest, settings) {
-        Ok(storage) => {
+fn let_through(mut guest: UnixStream, beyond: &Beyond) {
+    let opened = asked(&guest).and_then(|asked| match Knock::find(&asked) {
+        Some(knock) => knock_at(&knock, beyond).map(Opened::Server),
+        None => open(&asked, &beyond.storage).map(Opened::Storage),
+    });
+    match opened {
+        Ok(Opened::Server(connection)) => {
+            let _ = descriptors::send(&guest, format!("{GATE_OPEN}\n").as_bytes(), &[connection.as_fd()]);
+        }
+        Ok(Opened::Storage(storage)) => {
             if writeln!(guest, "{GATE_OPEN}").is_ok() {
                 let _ = splice(guest, storage, "way", STACK);
             }
@@ -102,12 +132,37 @@ fn let_through(mut guest: UnixStream, settings: &Path) {
     }
 }
 
-fn open(guest: &UnixStream, settings: &Path) -> io::Result<TcpStream> {
+/// What is behind the gate.
+enum Opened {
+    /// A connection to storage, which goes through here.
+    Storage(TcpStream),
+    /// A connection to a file server, which does not.
+    Server(OwnedFd),
+}
+
+fn asked(guest: &UnixStream) -> io::Result<String> {
     guest.set_read_timeout(Some(ASK))?;
     let mut asked = String::new();
     BufReader::with_capacity(1, guest.take(MAX_ASK)).read_line(&mut asked)?;
     guest.set_read_timeout(None)?;
-    let to = HostPort::parse(asked.trim_end(), 0).ok_or_else(|| io::Error::other("this is no host and port"))?;
+    Ok(asked.trim_end().to_owned())
+}
+
+/// Knocks at the door of a file server. Answers the connection that it opened.
+fn knock_at(knock: &Knock, beyond: &Beyond) -> io::Result<OwnedFd> {
+    let absent = |_| io::Error::new(io::ErrorKind::NotFound, "the file server is not there, or not yet");
+    // By its folder, as the whole path may be longer than a socket's may.
+    let folder = File::open(beyond.doors.join(knock.pass.server.to_string())).map_err(absent)?;
+    let path = format!("/proc/self/fd/{}/{DOOR_SOCKET}", folder.as_raw_fd());
+    let mut door = UnixStream::connect(path).map_err(absent)?;
+    door.set_read_timeout(Some(ASK))?;
+    writeln!(door, "{}", introduce(beyond.cluster, knock))?;
+    let (said, connection) = descriptors::receive_line(&door, 1024)?;
+    connection.filter(|_| said == GATE_OPEN).ok_or_else(|| io::Error::other(said))
+}
+
+fn open(asked: &str, settings: &Path) -> io::Result<TcpStream> {
+    let to = HostPort::parse(asked, 0).ok_or_else(|| io::Error::other("this is no host and port"))?;
     let known: Storages = read_json(settings).ok_or_else(|| io::Error::other("no storage is known"))?;
     let reach = known.reach(&to).ok_or_else(|| io::Error::other(format!("{to} is no storage that this server knows")))?;
     let addresses =

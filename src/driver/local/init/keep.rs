@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -13,8 +14,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 
-use crate::driver::local::layout::{NodeSpec, at};
+use crate::driver::local::layout::{self, NodeSpec, at};
 use crate::driver::local::start::Parent;
+use crate::fence;
 
 /// Time between an end of the agent and its next start: the first, and the longest as ends repeat.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
@@ -30,6 +32,14 @@ pub(super) fn keep_running(spec: &NodeSpec, parent: &mut Parent) -> io::Result<(
     let (ended, ends) = channel();
     let (started, starts) = channel();
     std::thread::Builder::new().name("reap".into()).spawn(move || reap(&ended, &starts))?;
+    if let Some(within) = spec.fence {
+        std::thread::Builder::new().name("fence".into()).spawn(move || {
+            fence::wait_over(&Path::new(layout::STATE).join(layout::HEARD), within);
+            eprintln!("no server answered for {within:?}: the node ends");
+            // All else in it goes with this process.
+            std::process::exit(1);
+        })?;
+    }
 
     let mut pause = BACK_OFF.0;
     let mut first = true;

@@ -10,15 +10,19 @@ mod keep;
 mod root;
 mod shed;
 
+use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::process::{Resource, Rlimit};
+use rustix::thread::CapabilitySet;
 
 use crate::domain::bootstrap::Isolation;
 use crate::driver::local::cgroup::NodeGroup;
+use crate::driver::local::disk;
+use crate::driver::local::init::gate::Beyond;
 use crate::driver::local::layout::{self, NodeFolder, NodeSpec, Running, at};
 use crate::driver::local::process::Identity;
 use crate::driver::local::start::Parent;
@@ -35,7 +39,8 @@ pub fn node_init(spec_path: &Path) -> io::Result<()> {
     let mut parent = Parent::receive()?;
     let made = make_node(spec_path, &mut parent);
     match made {
-        Ok(spec) => keep::keep_running(&spec, &mut parent),
+        // What is held is held as long as this process lives.
+        Ok((spec, _held)) => keep::keep_running(&spec, &mut parent),
         Err(error) => {
             parent.say_failed(&error);
             Err(error)
@@ -43,7 +48,7 @@ pub fn node_init(spec_path: &Path) -> io::Result<()> {
     }
 }
 
-fn make_node(spec_path: &Path, parent: &mut Parent) -> io::Result<NodeSpec> {
+fn make_node(spec_path: &Path, parent: &mut Parent) -> io::Result<(NodeSpec, Option<File>)> {
     let spec: NodeSpec = serde_json::from_slice(&std::fs::read(spec_path).map_err(at("read", spec_path))?)?;
     let folder = NodeFolder::new(spec_path.parent().unwrap_or(Path::new("/")).to_owned());
     // Signals to the server's terminal are not for nodes.
@@ -58,9 +63,20 @@ fn make_node(spec_path: &Path, parent: &mut Parent) -> io::Result<NodeSpec> {
     parent.say_written();
 
     // While this process sees the host: one thread of it stays there.
-    let gate = parent.outside.take().map(|outside| gate::start(outside, spec.storage.clone())).transpose()?;
-    match spec.isolation {
-        Isolation::Namespaces => {
+    let gate = parent
+        .outside
+        .take()
+        .filter(|_| !spec.in_host_network)
+        .map(|outside| gate::start(outside, Beyond::of(&spec)))
+        .transpose()?;
+    let held = match spec.isolation {
+        Isolation::Namespaces | Isolation::VirtualMachine => {
+            // Before it is in groups that may open no devices.
+            let held = match (spec.disk.as_deref(), &spec.shell) {
+                (Some(disk), None) => Some(root::mount_disk(disk, &folder)?),
+                (Some(disk), Some(_)) => Some(disk::take(disk)?),
+                (None, _) => None,
+            };
             spec.groups.iter().try_for_each(NodeGroup::join)?;
             // What it is in now are the roots that the node sees.
             let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
@@ -76,14 +92,17 @@ fn make_node(spec_path: &Path, parent: &mut Parent) -> io::Result<NodeSpec> {
                 let path = Path::new(layout::PRIVATE).join(layout::GATE);
                 let _ = gate.send(UnixListener::bind(&path).map_err(at("make", &path))?);
             }
-            shed::shed_capabilities()?;
+            let handles = if spec.disk.is_some() && spec.shell.is_none() { shed::BY_HANDLE } else { CapabilitySet::empty() };
+            shed::shed_capabilities(handles)?;
             // Nothing of this process is for others in the node to see: its descriptors lead outside.
             rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+            held
         }
         Isolation::ProcessGroup => {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
             root::make_plain_folders(&spec, &folder)?;
+            None
         }
-    }
-    Ok(spec)
+    };
+    Ok((spec, held))
 }

@@ -3,16 +3,20 @@
 //! What is not named here is not there. Devices work in `/dev` alone. The mounts are in a namespace that ends with the node.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::sched::{CloneFlags, setns, unshare};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount};
 
 use crate::driver::local::base;
+use crate::driver::local::disk;
 use crate::driver::local::init::account;
-use crate::driver::local::layout::{self, NodeFolder, NodeSpec, at};
+use crate::driver::local::layout::{self, Device, NodeFolder, NodeSpec, Shell, at};
 use crate::driver::local::lock::make_folder;
+use crate::own_file::own_file;
 
 /// Folders of the node's own, with their modes.
 const FOLDERS: [(&str, u32); 20] = [
@@ -94,7 +98,7 @@ pub(super) fn enter_root(spec: &NodeSpec, folder: &NodeFolder) -> io::Result<()>
     hide(spec, &root)?;
     account::write_etc(spec, &etc)?;
     account::make_homes(spec, &root)?;
-    mount_devices(&root)?;
+    mount_devices(&root, &spec.devices)?;
     mount_kernel(&root)?;
     mount_run(spec, folder, &root)?;
     let tasks = root.join(layout::TASKS_ROOT.trim_start_matches('/'));
@@ -104,19 +108,47 @@ pub(super) fn enter_root(spec: &NodeSpec, folder: &NodeFolder) -> io::Result<()>
         let target = root.join(layout::TASKS_ROOT.trim_start_matches('/')).join(layout::MOUNTS).join(layout::SHARE);
         bind(share, &target, MountFlags::NOSUID | MountFlags::NODEV)?;
     }
+    if spec.disk.is_some() && spec.shell.is_none() {
+        let data = inside(&root, Path::new(layout::DATA));
+        make_folder(&data, 0o755)?;
+        mount_bind(folder.disk(), &data).map_err(at("mount", &data))?;
+    }
     let state = inside(&root, Path::new(layout::STATE));
     make_with_mode(&state, 0o700)?;
     bind(&state, &state, MountFlags::NOSUID | MountFlags::NODEV)?;
-    // What is mounted below these later is seen by the node's container engine too, which has a view of its own.
-    for shared in [&tasks, &state] {
-        mount_change(shared, MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
-    }
 
-    std::env::set_current_dir(&root).map_err(at("enter", &root))?;
+    // Where this process's root is not its namespace's, as in a chroot, whoever joins the namespace would come out at the latter: it is that
+    // one that is exchanged.
+    let root = File::open(&root).map_err(at("enter", &root))?;
+    setns(File::open("/proc/self/ns/mnt")?, CloneFlags::CLONE_NEWNS)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    rustix::process::fchdir(&root)?;
     // The old root lands on top of the new one and is taken away at once: there is no folder to put it in, nor a need for one.
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
-    std::env::set_current_dir("/")
+    std::env::set_current_dir("/")?;
+    // What is mounted below these later is seen by the node's container engine too, which has a view of its own.
+    for shared in [layout::TASKS_ROOT, layout::STATE] {
+        mount_change(shared, MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
+    }
+    Ok(())
+}
+
+/// Mounts a file server's disk in its folder, in a view of this process's own. Its root is open to all jobs, each its own files. Answers
+/// what holds it.
+///
+/// # Errors
+/// As [`disk::mount`].
+pub(super) fn mount_disk(disk: &Path, folder: &NodeFolder) -> io::Result<File> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let place = folder.disk();
+    make_folder(&place, 0o700)?;
+    let held = disk::mount(disk, &place)?;
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o1777)).map_err(at("open to jobs", &place))?;
+    // Made again when something is found that belongs there.
+    let _ = std::fs::remove_dir(place.join("lost+found"));
+    Ok(held)
 }
 
 /// The folders of a node without a root of its own.
@@ -226,13 +258,14 @@ fn hide(spec: &NodeSpec, root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn mount_devices(root: &Path) -> io::Result<()> {
+fn mount_devices(root: &Path, more: &[Device]) -> io::Result<()> {
     let dev = root.join("dev");
     mount("tmpfs", &dev, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, Some(c"mode=755,size=64k"))
         .map_err(at("mount", &dev))?;
-    for name in DEVICES {
+    for name in DEVICES.into_iter().chain(more.iter().map(|device| device.name.as_str())) {
         let (source, target) = (Path::new("/dev").join(name), dev.join(name));
         if source.exists() {
+            make_folder(target.parent().unwrap_or(&dev), 0o755)?;
             std::fs::write(&target, "").map_err(at("make", &target))?;
             mount_bind(&source, &target).map_err(at("mount", &target))?;
         }
@@ -292,7 +325,9 @@ fn mount_run(spec: &NodeSpec, folder: &NodeFolder, root: &Path) -> io::Result<()
     let cluster = inside(root, Path::new(layout::CLUSTER));
     make_folder(&cluster, 0o755)?;
     let read = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
-    bind(&spec.cluster_folder, &cluster, read)?;
+    // Where nobody outside keeps it, the agent does.
+    let kept = if spec.in_host_network { read.difference(MountFlags::RDONLY) } else { read };
+    bind(&spec.cluster_folder, &cluster, kept)?;
 
     let private = inside(root, Path::new(layout::PRIVATE));
     make_with_mode(&private, 0o700)?;
@@ -301,6 +336,16 @@ fn mount_run(spec: &NodeSpec, folder: &NodeFolder, root: &Path) -> io::Result<()
     if let Some(registries) = &spec.registries {
         make_folder(&private.join("registries"), 0o700)?;
         bind(registries, &private.join("registries"), read)?;
+    }
+    if let Some(library) = &spec.gpu_library {
+        let target = private.join(layout::GPU_LIBRARY);
+        std::fs::write(&target, "").map_err(at("make", &target))?;
+        bind(library, &target, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY)?;
+    }
+    if spec.disk.is_some() {
+        let door = private.join(layout::DOOR);
+        make_folder(&door, 0o700)?;
+        bind(&spec.doors, &door, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC)?;
     }
     let gangs = private.join("gangs");
     make_folder(&gangs, 0o700)?;
@@ -313,22 +358,40 @@ fn mount_run(spec: &NodeSpec, folder: &NodeFolder, root: &Path) -> io::Result<()
         make_folder(&target, 0o700)?;
         bind(&group.jobs(), &target, MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC)?;
     }
+    if let Some(shell) = &spec.shell {
+        show_machine(shell, spec.disk.as_deref(), &private.join(layout::MACHINE))?;
+    }
     // Into memory, and away from the disk: it holds a token.
     let secret = std::fs::read(folder.bootstrap()).map_err(at("read", &folder.bootstrap()))?;
     layout::write_whole(&private.join("bootstrap.json"), &secret, 0o600)?;
     std::fs::remove_file(folder.bootstrap()).map_err(at("remove", &folder.bootstrap()))
 }
 
+/// What a virtual machine is made of.
+fn show_machine(shell: &Shell, disk: Option<&Path>, target: &Path) -> io::Result<()> {
+    make_folder(target, 0o700)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    for (name, source) in &shell.files {
+        let target = target.join(name);
+        std::fs::write(&target, "").map_err(at("make", &target))?;
+        bind(source, &target, flags | MountFlags::RDONLY)?;
+    }
+    if let Some(disk) = disk {
+        let target = target.join(layout::DISK);
+        make_folder(&target, 0o700)?;
+        bind(disk, &target, flags)?;
+    }
+    layout::write_json(&target.join(layout::TOLD), &shell.told)
+}
+
 /// The file of this very program; a copy where its file was replaced since the server started, so that the agent is always the
 /// server's own version.
 fn find_program(folder: &NodeFolder) -> io::Result<PathBuf> {
-    let this = Path::new("/proc/self/exe");
-    let path = std::fs::read_link(this).map_err(at("read", this))?;
-    let held = this.metadata().map_err(at("read", this))?;
-    if path.metadata().is_ok_and(|now| (now.dev(), now.ino()) == (held.dev(), held.ino())) {
-        return Ok(path);
+    match own_file() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
     }
-    let copy = folder.path().join("batchyard");
+    let (this, copy) = (Path::new("/proc/self/exe"), folder.path().join("batchyard"));
     std::fs::copy(this, &copy).map_err(at("copy", this))?;
     Ok(copy)
 }

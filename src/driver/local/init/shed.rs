@@ -26,14 +26,20 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE)
     .union(CapabilitySet::SYS_ADMIN);
 
-/// Gives up all other capabilities, for this process and all that it starts, for good.
+/// What a file server has besides: a client names a file by its handle, also after the server was started anew. No job runs there.
+///
+/// Source: open_by_handle_at(2).
+pub(super) const BY_HANDLE: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
+
+/// Gives up all capabilities but those and `more`, for this process and all that it starts, for good.
 ///
 /// # Errors
 /// The kernel refuses; then not all are given up.
-pub(super) fn shed_capabilities() -> io::Result<()> {
+pub(super) fn shed_capabilities(more: CapabilitySet) -> io::Result<()> {
+    let kept = KEPT.union(more);
     for number in 0..u64::BITS {
         let one = CapabilitySet::from_bits_retain(1 << number);
-        if KEPT.contains(one) {
+        if kept.contains(one) {
             continue;
         }
         match remove_capability_from_bounding_set(one) {
@@ -45,7 +51,7 @@ pub(super) fn shed_capabilities() -> io::Result<()> {
     }
     // What this process itself never had it cannot keep either.
     let now = rustix::thread::capabilities(None)?;
-    let kept = now.permitted.intersection(KEPT);
+    let kept = now.permitted.intersection(kept);
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?;
     Ok(())
 }

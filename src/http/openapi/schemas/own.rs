@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Schemas, int, many, object, page, text, time, to, word};
+use super::{Schemas, int, long, many, object, page, text, time, to, word};
 use crate::domain::retry::MAX_LIMIT;
 use crate::wire::v2026_11_01_preview::retries::CATEGORIES;
 use crate::wire::v2026_11_01_preview::title;
@@ -32,6 +32,12 @@ pub(super) fn of(mut all: Schemas) -> Schemas {
             members.insert("retries".into(), many(to("RetryRule")));
         }
     }
+    if let Some(members) =
+        all.get_mut("ClusterProperties").and_then(|schema| schema.get_mut("properties")).and_then(Value::as_object_mut)
+    {
+        members.insert("scaling".into(), to("ClusterScaling"));
+        members.insert("repairs".into(), to("ClusterRepairs"));
+    }
     let who = || word(&["User", "Application", "ManagedIdentity", "Key"]);
     let made = [
         (
@@ -55,6 +61,18 @@ pub(super) fn of(mut all: Schemas) -> Schemas {
                 ("startTime!", time()),
                 ("endTime", time()),
                 ("error", object([("code!", text()), ("message!", text())])),
+            ]),
+        ),
+        ("ClusterScaling", object([("targetNodeCount!", int()), ("surplusSince", time())])),
+        ("ClusterRepairs", object([("unusableNodes!", int()), ("lastTime!", time()), ("stopped!", json!({"type": "boolean"}))])),
+        ("ValidationResult", object([("outcome!", word(&["Create", "Unchanged", "Update"]))])),
+        ("Bytes", json!({"type": "string", "format": "binary", "maxLength": crate::http::actions::inputs::MAX_INPUT})),
+        (
+            "JobInput",
+            object([
+                ("name!", text()),
+                ("directory!", text()),
+                ("size!", json!({"type": "integer", "format": "int64", "minimum": 0})),
             ]),
         ),
         (
@@ -93,6 +111,45 @@ pub(super) fn of(mut all: Schemas) -> Schemas {
             ]),
         ),
         ("JobAttemptListResult", page("JobAttempt")),
+        (
+            "Node",
+            object([
+                ("nodeId!", text()),
+                ("state!", word(&["Preparing", "Idle", "Running", "Unusable", "Leaving", "Gone"])),
+                ("stateTransitionTime!", time()),
+                ("creationTime!", time()),
+                ("lastHeardTime", time()),
+                ("evictionTime", time()),
+                ("vmSize!", text()),
+                ("ipAddress", text()),
+                ("job", text()),
+                ("gpus!", many(to("NodeGpu"))),
+                ("health!", many(to("NodeProbe"))),
+                ("errors!", many(to("BatchAIError"))),
+            ]),
+        ),
+        (
+            "NodeGpu",
+            object([
+                ("id!", text()),
+                ("name!", text()),
+                ("memoryInMiB!", json!({"type": "integer", "format": "int64"})),
+                ("simulated!", json!({"type": "boolean"})),
+            ]),
+        ),
+        ("NodeProbe", object([("name!", text()), ("result!", word(&["Passed", "Failed"])), ("found!", text())])),
+        ("NodeListResult", page("Node")),
+        (
+            "JobCounts",
+            object([
+                ("queued!", long()),
+                ("running!", long()),
+                ("terminating!", long()),
+                ("succeeded!", long()),
+                ("failed!", long()),
+                ("capped!", json!({"type": "boolean"})),
+            ]),
+        ),
         (
             "Event",
             object([

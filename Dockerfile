@@ -7,12 +7,20 @@
 # hosts that have nodes, with the same DATABASE_URL and the same keys folder. Mount a file of settings of your own over
 # /etc/batchyard/batchyard.toml for anything else.
 
+FROM node:20.20.2-bookworm-slim AS page
+WORKDIR /page
+COPY page/package.json page/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY page ./
+RUN npm run --silent check && npm run --silent build
+
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /source
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY .sqlx .sqlx
 COPY migrations migrations
 COPY src src
+COPY --from=page /page/dist page/dist
 # Tests and benchmarks are named in Cargo.toml; the build looks for the files and reads nothing of them.
 RUN mkdir -p tests/suite tests/sim tests/bench \
     && touch tests/suite/main.rs tests/sim/main.rs tests/bench/main.rs

@@ -72,6 +72,44 @@ need_emulator() {
     }
 }
 
+# Puts a Node.js on the PATH that Playwright runs on; Debian 12's is older. One from the registry of packages, for this folder alone.
+need_node() {
+    local wanted=20 version=24.21.0 folder=target/node name found
+    found=$(node --version 2>/dev/null | sed 's/^v\([0-9]*\).*/\1/')
+    [ "${found:-0}" -lt $wanted ] || return 0
+    name=node-linux-$(uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/')
+    if [ ! -x "$folder/node_modules/$name/bin/node" ]; then
+        say "installing Node.js $version in $folder"
+        mkdir -p $folder
+        npm install --prefix $folder --no-save --no-audit --no-fund --silent "$name@$version" >$folder/log 2>&1 || {
+            tail -n 20 $folder/log >&2
+            fail "npm could not install $name $version: see above"
+        }
+    fi
+    PATH="$PWD/$folder/node_modules/$name/bin:$PATH"
+}
+
+# Version $2 of the Python package $1, which Debian does not have, in the folder $3: nothing of the system is changed.
+need_wheel() {
+    local name=${1%%[*} version=$2 folder=$3
+    [ ! -d "$folder/${name//-/_}-$version.dist-info" ] || return 0
+    /usr/bin/python3 -m pip --version >/dev/null 2>&1 || need_packages python3-pip
+    say "installing $name $version in $folder"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    /usr/bin/python3 -m pip install -q --disable-pip-version-check --no-compile --only-binary :all: --target "$folder" \
+        "$1==$version" >"$folder.log" 2>&1 || {
+        tail -n 20 "$folder.log" >&2
+        fail "pip could not install $name $version: see above"
+    }
+}
+
+# TensorFlow.
+need_tensorflow() { need_wheel tensorflow-cpu 2.15.1 target/tensorflow; }
+
+# The emulator of buckets of S3, in which outputs are kept in tests.
+need_moto() { need_wheel 'moto[server,s3]' 5.2.5 target/moto; }
+
 # Puts a cargo on the PATH that is new enough. Installs one for this user alone, and only where there is none.
 need_rust() {
     command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"

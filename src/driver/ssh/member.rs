@@ -67,6 +67,18 @@ impl Member {
         Ok(Member { machine, known, questions: Mutex::new(sender) })
     }
 
+    /// One that answers as told, without a machine.
+    #[cfg(test)]
+    pub(super) fn answered(machine: Machine, mut answer: impl FnMut(&Ask) -> Told + Send + 'static) -> Member {
+        let (sender, questions) = channel::<Question>();
+        std::thread::spawn(move || {
+            for Question { ask, reply } in questions {
+                let _ = reply.send(Ok(answer(&ask)));
+            }
+        });
+        Member { machine, known: Arc::default(), questions: Mutex::new(sender) }
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,6 +122,11 @@ impl Member {
         let known = self.known();
         let nodes = known.seen.iter().flat_map(|seen| &seen.nodes).map(|node| Node::unknown(&node.name)).collect();
         View { nodes, is_whole: known.seen.is_some(), is_heard: false, obstacle: Some(format!("{state}: {}", trouble.why)) }
+    }
+
+    /// Whether it becomes a node, or a machine again, by this server's asking.
+    pub(super) fn is_changing(&self) -> bool {
+        !self.known().under_way.is_empty()
     }
 
     fn view_under_way(&self) -> Option<View> {

@@ -158,31 +158,30 @@ impl SshDriver {
     async fn look(&self) -> Vec<(&Member, View)> {
         join_all(self.members.iter().map(async |member| (member, member.look().await))).await
     }
+}
 
-    /// The machine that is this one already, or else the smallest that fits and is nobody's, but for those in `refused`.
-    async fn choose(&self, spec: &MachineSpec, refused: &[&str]) -> Result<&Member, DriverError> {
-        let views = self.look().await;
-        if let Some((member, _)) = views.iter().find(|(_, view)| view.nodes.iter().any(|node| node.name == spec.name)) {
-            return Ok(member);
-        }
-        let fitting: Vec<_> = views.iter().filter(|(member, _)| member.machine.fits(&spec.size)).collect();
-        if fitting.is_empty() {
-            let Size { name, cores, memory_mib, gpus } = &spec.size;
-            let why = format!("no machine of the pool has {cores} cores, {memory_mib} MiB and {gpus} GPUs, as size {name} is");
-            return Err(DriverError::Permanent(why.into()));
-        }
-        let free =
-            fitting.iter().filter(|(member, view)| view.obstacle.is_none() && !refused.contains(&member.machine.name.as_str()));
-        let smallest =
-            free.min_by_key(|(Member { machine, .. }, _)| (machine.gpus, machine.cores, machine.memory_mib, &machine.name));
-        smallest.map(|(member, _)| *member).ok_or_else(|| {
-            let why = |(member, view): &&(&Member, View)| {
-                format!("{} is {}", member.machine.name, view.obstacle.as_deref().unwrap_or("taken by another just now"))
-            };
-            let all: Vec<String> = fitting.iter().map(why).collect();
-            DriverError::Quota(format!("no machine of the pool that fits is free: {}", all.join("; ")).into())
-        })
+/// Of machines that were looked at, the one that is this node already, or else the smallest that fits and is nobody's.
+fn choose(views: &[(&Member, View)], spec: &MachineSpec) -> Result<usize, DriverError> {
+    if let Some(at) = views.iter().position(|(_, view)| view.nodes.iter().any(|node| node.name == spec.name)) {
+        return Ok(at);
     }
+    let fitting: Vec<_> = views.iter().enumerate().filter(|(_, (member, _))| member.machine.fits(&spec.size)).collect();
+    if fitting.is_empty() {
+        let Size { name, cores, memory_mib, gpus } = &spec.size;
+        let why = format!("no machine of the pool has {cores} cores, {memory_mib} MiB and {gpus} GPUs, as size {name} is");
+        return Err(DriverError::Permanent(why.into()));
+    }
+    // One that another server took since it was looked at says so itself; one that this server keeps busy need not be asked.
+    let free = fitting.iter().filter(|(_, (member, view))| view.obstacle.is_none() && !member.is_changing());
+    let smallest =
+        free.min_by_key(|(_, (Member { machine, .. }, _))| (machine.gpus, machine.cores, machine.memory_mib, &machine.name));
+    smallest.map(|(at, _)| *at).ok_or_else(|| {
+        let why = |(_, (member, view)): &(usize, &(&Member, View))| {
+            format!("{} is {}", member.machine.name, view.obstacle.as_deref().unwrap_or("taken by another just now"))
+        };
+        let all: Vec<String> = fitting.iter().map(why).collect();
+        DriverError::Quota(format!("no machine of the pool that fits is free: {}", all.join("; ")).into())
+    })
 }
 
 #[async_trait::async_trait]
@@ -191,21 +190,22 @@ impl Driver for SshDriver {
         if spec.role != Role::Node {
             return Err(DriverError::Permanent("machines of a pool cannot be file servers".into()));
         }
-        let mut refused = Vec::new();
+        let mut turn = self.turn.lock().await;
+        let mut views = self.look().await;
         loop {
-            let (member, answer) = {
-                let _turn = self.turn.lock().await;
-                let member = self.choose(spec, &refused).await?;
-                // It is the machine's before another is chosen.
-                (member, member.ask(Ask::Ensure(Box::new(spec.clone()))))
-            };
-            match answer.await {
+            let (member, _) = views.swap_remove(choose(&views, spec)?);
+            // It is the machine's before another is chosen.
+            let answer = member.ask(Ask::Ensure(Box::new(spec.clone())));
+            drop(turn);
+            let obstacle = match answer.await {
                 Ok(Told::Made(node)) => return Ok(node.into()),
-                // Another was quicker. One that is refused is not asked again, so that this ends.
-                Ok(Told::Taken(_)) if !refused.contains(&member.machine.name.as_str()) => refused.push(&member.machine.name),
-                Ok(Told::Taken(by)) => return Err(DriverError::Quota(format!("{}: {by}", member.machine.name).into())),
-                other => done(&member.machine, other)?,
-            }
+                // Another was quicker.
+                Ok(Told::Taken(by)) => Some(format!("taken: {by}")),
+                other => done(&member.machine, other).map(|()| Some("odd: it answers something else".to_owned()))?,
+            };
+            // What the others were seen to be still holds. Each is asked at most once, so that this ends.
+            views.push((member, View { nodes: Vec::new(), is_whole: true, is_heard: true, obstacle }));
+            turn = self.turn.lock().await;
         }
     }
 
@@ -351,5 +351,41 @@ mod tests {
         assert_eq!(find("STANDARD_D5_V2").cores, 16);
         assert_eq!((find("BIG").cores, find("BIG").gpus), (8, 0));
         assert!(!pool[0].fits(find("CUDA")) && pool[1].fits(find("CUDA")));
+    }
+
+    #[tokio::test]
+    async fn machines_that_refuse_are_asked_once_each_after_one_look() {
+        let said = std::sync::Arc::<std::sync::Mutex<Vec<String>>>::default();
+        let answered = |name: &str| {
+            let (said, name) = (std::sync::Arc::clone(&said), name.to_owned());
+            Member::answered(machine(&name, 8, 0, &[]), move |ask| {
+                let (word, told) = match ask {
+                    Ask::Look => ("look", Told::Seen(Default::default())),
+                    Ask::Ensure(_) => ("ensure", Told::Taken("it is another".into())),
+                    _ => ("other", Told::Done),
+                };
+                said.lock().expect("no panic").push(format!("{name} {word}"));
+                told
+            })
+        };
+        let members = ["a", "b", "c"].map(answered).into();
+        let driver = SshDriver { members, sizes: Vec::new(), fence: Duration::from_secs(60), turn: Default::default() };
+        let uid = uuid::Uuid::now_v7();
+        let spec = MachineSpec {
+            uid: crate::id::MachineUid(uid),
+            name: "n".into(),
+            node_id: "tvm-1".into(),
+            size: Size { name: "STANDARD_D1".into(), cores: 1, memory_mib: 512, gpus: 0 },
+            cluster: crate::id::ResourceUid(uid),
+            admin_user: "ops".into(),
+            role: Role::Node,
+            bootstrap: crate::domain::machine::Bootstrap { join_token: "token".into() },
+        };
+        let refusal = driver.ensure(&spec).await.expect_err("nobody takes it").chain();
+        assert!(refusal.contains("b is taken: it is another"), "{refusal}");
+        let mut said = said.lock().expect("no panic").clone();
+        // The looks are at once, in any order.
+        said.get_mut(..3).expect("three looks").sort();
+        assert_eq!(said, ["a look", "b look", "c look", "a ensure", "b ensure", "c ensure"]);
     }
 }

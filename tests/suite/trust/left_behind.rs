@@ -1,8 +1,11 @@
 //! What a job leaves behind: nothing of its secrets, however it ended.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{major, minor};
 use serde_json::json;
 
 use crate::harness::privileged;
@@ -13,13 +16,18 @@ use crate::harness::wait::until;
 /// File systems that are in memory: what a node has there is in no folder of the server's.
 const IN_MEMORY: [&str; 4] = ["tmpfs", "ramfs", "devtmpfs", "hugetlbfs"];
 
-/// Where the view of process `init` has file systems in memory, as this process sees them.
-fn memory_of(init: u32) -> Vec<String> {
+/// Where the view of process `init` has file systems in memory, as this process sees them, but for that of `folder`: where the whole
+/// installation is in memory, so is the node's root, from which all of the host's programs would be searched.
+fn memory_of(init: u32, folder: &Path) -> Vec<String> {
+    let device = std::fs::metadata(folder).expect("there").dev();
+    let searched = format!("{}:{}", major(device), minor(device));
     let mounts = std::fs::read_to_string(format!("/proc/{init}/mountinfo")).expect("it runs");
     let place = |line: &str| {
         let (before, after) = line.split_once(" - ")?;
-        let place = before.split(' ').nth(4)?;
-        IN_MEMORY.contains(&after.split(' ').next()?).then(|| format!("/proc/{init}/root{place}"))
+        let mut fields = before.split(' ').skip(2);
+        let (device, place) = (fields.next()?, fields.nth(1)?);
+        let is_memory = IN_MEMORY.contains(&after.split(' ').next()?);
+        (is_memory && device != searched).then(|| format!("/proc/{init}/root{place}"))
     };
     mounts.lines().filter_map(place).collect()
 }
@@ -29,7 +37,7 @@ fn memory_of(init: u32) -> Vec<String> {
 ///
 /// The host's programs, which nodes see, are not searched: a node's changes of them are in its own folder.
 fn holding(server: &Server, init: u32, text: &str) -> Vec<String> {
-    let mut places = memory_of(init);
+    let mut places = memory_of(init, server.dir());
     assert!(places.iter().any(|place| place.ends_with("/run")) && places.len() > 1, "{places:?}");
     places.extend([server.dir().display().to_string(), "/dev/shm".into(), "/run".into(), "/var/tmp".into()]);
     let loose =

@@ -134,7 +134,9 @@ impl Host {
         wait("a network of the machine's own", || {
             std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|network| network != own)
         });
-        ip(&format!("link add {} type veth peer name eth0 netns {pid}", self.port));
+        // A machine that starts again has the hardware address that others know it by.
+        let [.., number] = self.machine.address.octets();
+        ip(&format!("link add {} type veth peer name eth0 address 02:00:00:00:77:{number:02x} netns {pid}", self.port));
         ip(&format!("link set {} master pool0 up", self.port));
         wait("the machine's ssh server", || self.log().contains("Server listening"));
     }

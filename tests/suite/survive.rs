@@ -3,6 +3,8 @@
 //! Each job writes a line to a file of its own on the share when it starts, so that what ran, and how often, is counted outside of
 //! what is killed.
 
+#[path = "survive/backup.rs"]
+mod backup;
 #[path = "survive/database.rs"]
 mod database;
 #[path = "survive/node.rs"]

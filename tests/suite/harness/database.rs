@@ -57,6 +57,22 @@ impl Database {
         self.program("pg_ctl", &["stop", "-m", "immediate", "-w", "-t", "60"]);
     }
 
+    /// Writes all that it holds to a file, as it is at one moment.
+    pub fn dump(&self, file: &Path) {
+        self.client("pg_dump", &["--format=custom", "--file", &file.display().to_string(), &self.url()]);
+    }
+
+    /// Takes in what another wrote by [`dump`](Self::dump).
+    pub fn load(&self, file: &Path) {
+        self.client("pg_restore", &["--exit-on-error", "--dbname", &self.url(), &file.display().to_string()]);
+    }
+
+    /// Runs a program that speaks with it.
+    fn client(&self, name: &str, arguments: &[&str]) {
+        let done = Command::new(self.programs.join(name)).args(arguments).stdin(Stdio::null()).status().expect("runs");
+        assert!(done.success(), "{name} {arguments:?} failed");
+    }
+
     /// Runs one of its programs as the account that may.
     fn program(&self, name: &str, arguments: &[&str]) {
         let program = self.programs.join(name);

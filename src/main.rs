@@ -60,14 +60,30 @@ enum Command {
         /// What it is told.
         order: String,
     },
-    /// Is the agent of a node.
-    #[command(hide = true)]
+    /// Makes this machine one of a pool.
+    #[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
     Agent {
-        /// What its driver left for it.
-        bootstrap: PathBuf,
+        /// What its driver left for the agent of a node.
+        #[arg(hide = true, required = true)]
+        bootstrap: Option<PathBuf>,
+        #[command(subcommand)]
+        command: Option<AgentCommand>,
     },
     #[command(flatten)]
     Client(cli::Command),
+}
+
+#[derive(Subcommand)]
+enum AgentCommand {
+    /// Makes this machine one of a pool, with the token that is standard input: part of the line that `pool token` prints.
+    Join {
+        /// The server's address.
+        #[arg(value_name = "URL")]
+        server: String,
+        /// The file of the authority that must have signed the server's certificate.
+        #[arg(value_name = "FILE")]
+        authority: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -93,6 +109,11 @@ fn main() -> ExitCode {
         Some("pool-machine") => {
             log_to_stderr();
             batchyard::driver::ssh::pool_machine().map(|()| 0).map_err(Into::into)
+        }
+        Some("pool-member") => {
+            log_to_stderr();
+            let keeps = words.next().is_some_and(|word| word == "keep");
+            if keeps { app::keep_pool_member() } else { app::pool_member() }.map(|()| 0)
         }
         Some("session") => batchyard::agent::session(words.next().unwrap_or_default().as_ref()).map_err(Into::into),
         Some("oci-runtime") => batchyard::agent::become_runtime(words.collect()).map(|()| 0).map_err(Into::into),
@@ -134,9 +155,12 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Postgres(launch) => Err(launch.run().into()),
         Command::NodeInit { spec } => batchyard::driver::local::node_init(&spec).map_err(Into::into),
         Command::KeepEngine { order } => batchyard::agent::keep_engine(&order).map_err(Into::into),
-        Command::Agent { bootstrap } => {
+        Command::Agent { command: Some(AgentCommand::Join { server, authority }), .. } => {
+            app::join_pool(&server, &authority).map(|answer| println!("{answer}"))
+        }
+        Command::Agent { bootstrap, command: None } => {
             log_to_stderr();
-            batchyard::agent::run(&bootstrap).map_err(Into::into)
+            batchyard::agent::run(&bootstrap.unwrap_or_default()).map_err(Into::into)
         }
     }
     .map(|()| 0)

@@ -7,6 +7,7 @@ mod console;
 mod folder;
 mod keys;
 mod listeners;
+mod member;
 mod pool;
 mod principal;
 mod process;
@@ -32,6 +33,7 @@ use listeners::Listeners;
 use server::Server;
 
 pub use keys::{KeysCommand, keys};
+pub use member::{call as pool_member, join as join_pool, keep as keep_pool_member};
 pub use pool::{PoolCommand, pool};
 pub use principal::{PrincipalCommand, principal};
 

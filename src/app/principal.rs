@@ -83,10 +83,10 @@ pub enum PrincipalCommand {
 pub struct Place {
     /// The file of settings.
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// The data folder of `up`. Default: the database that DATABASE_URL names, or else the usual folder.
     #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
 }
 
 fn role(text: &str) -> Result<Role, String> {
@@ -146,8 +146,8 @@ pub fn principal(command: PrincipalCommand) -> Result<Value> {
 }
 
 /// What a command works with.
-struct Desk {
-    store: Store,
+pub(super) struct Desk {
+    pub(super) store: Store,
     directory: Directory,
     ids: InstallationIds,
     keys: PathBuf,
@@ -174,8 +174,8 @@ impl Desk {
     }
 }
 
-/// Does something with the principals of an installation.
-fn at(place: &Place, work: impl AsyncFnOnce(Desk) -> Result<Value>) -> Result<Value> {
+/// Does something with the rows of an installation.
+pub(super) fn at<T>(place: &Place, work: impl AsyncFnOnce(Desk) -> Result<T>) -> Result<T> {
     let environment = Environment::read();
     let options = Options { config: place.config.clone(), data: place.data.clone(), ..Options::default() };
     let mut config = settings(&options, &environment)?;

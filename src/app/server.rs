@@ -15,6 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Driver, Engine, Isolation, Migrations};
 use crate::domain::bootstrap::ServerAddress;
 use crate::domain::machine::Size;
+use crate::domain::pool::{Answer, Question};
 use crate::driver::local::{EngineChoice, GpuChoice, NodeNetwork, Privilege};
 use crate::driver::{self, SharedDriver, local, qemu, sizes, ssh};
 use crate::edge::{self, Budget};
@@ -71,6 +72,41 @@ struct Nodes {
     share: Option<PathBuf>,
     /// Where their container engines may go through this server; `None` for nowhere.
     registries: Option<Rules>,
+    /// Where machines of a pool are heard that call.
+    calls: Option<ssh::Calls>,
+}
+
+/// Tells the driver which machines have joined.
+struct Rows(Store);
+
+#[async_trait::async_trait]
+impl ssh::Roster for Rows {
+    async fn has_joined(&self, name: &str) -> bool {
+        let members = self.0.members().await;
+        members.map_or(true, |members| members.iter().any(|member| member.name == name && member.offered_until.is_none()))
+    }
+}
+
+/// Leads calls of machines to the driver.
+struct Called(ssh::Calls);
+
+#[async_trait::async_trait]
+impl service::Calls for Called {
+    fn is_known(&self, name: &str) -> bool {
+        self.0.is_known(name)
+    }
+
+    fn program(&self) -> Option<(PathBuf, String)> {
+        self.0.program()
+    }
+
+    fn answer(&self, name: &str, answer: Answer) {
+        self.0.answer(name, answer);
+    }
+
+    async fn question(&self, name: &str) -> Result<Option<Question>, ()> {
+        self.0.question(name).await.map_err(|ssh::Leaderless| ())
+    }
 }
 
 impl Server {
@@ -126,6 +162,11 @@ impl Server {
                 record_for: config.limits.record.0,
             },
         });
+
+        if let Some(calls) = nodes.as_ref().and_then(|nodes| nodes.calls.clone()) {
+            calls.set_roster(Arc::new(Rows(store.clone())));
+            service.take_calls(Arc::new(Called(calls)));
+        }
 
         let work = Tasks::new();
         let telemetry = Telemetry::of_process().context("this process cannot count")?;
@@ -261,9 +302,9 @@ fn prefix(installation: &Installation) -> String {
 }
 
 /// How the server is reached by https: as it finds itself.
-struct Home {
-    url: Option<String>,
-    authority: Option<PathBuf>,
+pub(super) struct Home {
+    pub(super) url: Option<String>,
+    pub(super) authority: Option<PathBuf>,
 }
 
 async fn build_driver(config: &Config, prefix: &str, run: &std::path::Path, home: &Home) -> Result<Option<Nodes>> {
@@ -276,9 +317,13 @@ async fn build_driver(config: &Config, prefix: &str, run: &std::path::Path, home
         Driver::Qemu(qemu) => (driver::Settings::Qemu(qemu_settings(config, qemu, prefix, run)), None, None),
         Driver::Ssh(pool) => (driver::Settings::Ssh(ssh_settings(config, pool, prefix, home)?), None, None),
     };
+    let calls = match &settings {
+        driver::Settings::Ssh(settings) => Some(settings.calls.clone()),
+        _ => None,
+    };
     let build = move || driver::build(settings).map_err(|error| anyhow::anyhow!("{}", error.chain()));
     let driver = blocking(build).await.context("cannot run nodes on this host")?;
-    Ok(Some(Nodes { driver, share, registries }))
+    Ok(Some(Nodes { driver, share, registries, calls }))
 }
 
 /// Folders of this server's that no node may see.
@@ -352,6 +397,19 @@ fn qemu_settings(config: &Config, settings: &config::Qemu, prefix: &str, run: &s
 }
 
 fn ssh_settings(config: &Config, settings: &config::Ssh, prefix: &str, home: &Home) -> Result<ssh::Settings> {
+    let (url, ca) = pool_server(config, settings, home)?;
+    Ok(ssh::Settings {
+        owner: prefix.to_owned(),
+        server: ServerAddress::Https { url, ca },
+        fence: settings.fence.0,
+        machines: settings.machines.clone(),
+        binary: None,
+        calls: ssh::Calls::default(),
+    })
+}
+
+/// Where machines of a pool reach the server, and the authority that they are to believe, as PEM.
+pub(super) fn pool_server(config: &Config, settings: &config::Ssh, home: &Home) -> Result<(String, String)> {
     let public = config.listen.public_url.as_ref().filter(|url| url.starts_with("https://"));
     let url = settings.server_url.as_ref().or(public).or(home.url.as_ref());
     let url = url.context("machines of a pool reach the server by https, and it has none: set listen.https")?;
@@ -359,13 +417,7 @@ fn ssh_settings(config: &Config, settings: &config::Ssh, prefix: &str, home: &Ho
     let authority = authority
         .context("machines of a pool must know whom to believe: set driver.server_authority beside listen.certificate")?;
     let ca = std::fs::read_to_string(authority).with_context(|| format!("cannot read {}", authority.display()))?;
-    Ok(ssh::Settings {
-        owner: prefix.to_owned(),
-        server: ServerAddress::Https { url: url.clone(), ca },
-        fence: settings.fence.0,
-        machines: settings.machines.clone(),
-        binary: None,
-    })
+    Ok((url.clone(), ca))
 }
 
 async fn open_vaults(config: &Config) -> Result<Arc<dyn service::Vaults>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::read::Section;
 use super::{Bytes, Span, Ssh};
 use crate::driver::sizes;
-use crate::driver::ssh::Machine;
+use crate::driver::ssh::{Login, Machine};
 
 /// Shorter times end nodes that are well: agents wait for up to half a minute for an answer.
 const LEAST_FENCE: Duration = Duration::from_secs(60);
@@ -42,13 +42,41 @@ fn machine(mut section: Section<'_>) -> Machine {
     if !name.is_empty() && !is_plain(&name) {
         section.problem("name", "has other characters than letters, digits, dots and dashes");
     }
-    let host = section.needed("host", "the name or address of its ssh server");
+    let calls = section.flag("calls", false);
+    let login = (!calls).then(|| login(&mut section));
+    let host = login.as_ref().and_then(|login| login.host.parse().ok());
+    let address = section.take("address", host, "an IPv4 address", |value| value.as_str()?.parse().ok().map(Some));
+    if address.is_none() && login.as_ref().is_none_or(|login| !login.host.is_empty()) {
+        section.problem("address", "is missing: the IPv4 address at which the pool's other machines reach it");
+    }
+    let labels = section.texts("labels", Vec::new());
+    if let Some(odd) = labels.iter().find(|label| !is_plain(label) || sizes::is_known(label)) {
+        section
+            .problem("labels", &format!("has '{odd}': labels are letters, digits, dots and dashes, and no VM size of Azure's"));
+    }
+    let machine = Machine {
+        cores: section.number("cores", 0, 1..=4_096),
+        memory_mib: section.bytes("memory", Bytes(0), Bytes(64 << 20)).0 >> 20,
+        gpus: section.number("gpus", 0, 0..=64),
+        address: address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+        name,
+        login,
+        labels,
+    };
+    if machine.cores == 0 {
+        section.problem("cores", "is missing: how many processors it has");
+    }
+    if machine.memory_mib == 0 {
+        section.problem("memory", "is missing: how much memory it has, such as \"64GiB\"");
+    }
+    section.end();
+    machine
+}
+
+fn login(section: &mut Section<'_>) -> Login {
+    let host = section.needed("host", "the name or address of its ssh server, or else calls = true");
     if !host.is_empty() && !is_host(&host) {
         section.problem("host", "is no name or address");
-    }
-    let address = section.take("address", host.parse().ok(), "an IPv4 address", |value| value.as_str()?.parse().ok().map(Some));
-    if address.is_none() && !host.is_empty() {
-        section.problem("address", "is missing: the IPv4 address at which the pool's other machines reach it");
     }
     let key = section.path("key");
     if key.is_none() {
@@ -60,35 +88,11 @@ fn machine(mut section: Section<'_>) -> Machine {
     if !host_key.is_empty() && !is_public_key(&host_key) {
         section.problem("host_key", "is no public key such as \"ssh-ed25519 AAAA…\"");
     }
-    let labels = section.texts("labels", Vec::new());
-    if let Some(odd) = labels.iter().find(|label| !is_plain(label) || sizes::is_known(label)) {
-        section
-            .problem("labels", &format!("has '{odd}': labels are letters, digits, dots and dashes, and no VM size of Azure's"));
-    }
     let user = section.take("user", "root".to_owned(), "the name of an account", |value| {
         value.as_str().filter(|user| is_plain(user)).map(str::to_owned)
     });
-    let machine = Machine {
-        port: u16::try_from(section.number("port", 22, 1..=65_535)).unwrap_or(22),
-        cores: section.number("cores", 0, 1..=4_096),
-        memory_mib: section.bytes("memory", Bytes(0), Bytes(64 << 20)).0 >> 20,
-        gpus: section.number("gpus", 0, 0..=64),
-        address: address.unwrap_or(Ipv4Addr::UNSPECIFIED),
-        key: key.unwrap_or_default(),
-        name,
-        host,
-        user,
-        host_key,
-        labels,
-    };
-    if machine.cores == 0 {
-        section.problem("cores", "is missing: how many processors it has");
-    }
-    if machine.memory_mib == 0 {
-        section.problem("memory", "is missing: how much memory it has, such as \"64GiB\"");
-    }
-    section.end();
-    machine
+    let port = u16::try_from(section.number("port", 22, 1..=65_535)).unwrap_or(22);
+    Login { host, port, user, key: key.unwrap_or_default(), host_key }
 }
 
 fn is_plain(text: &str) -> bool {
@@ -138,6 +142,12 @@ mod tests {
         host_key = "ssh-ed25519 AAAAC3Ny"
         cores = 4
         memory = "16GiB"
+        [[driver.machine]]
+        name = "m3"
+        calls = true
+        address = "192.168.1.9"
+        cores = 2
+        memory = "8GiB"
     "#;
 
     #[test]
@@ -145,8 +155,10 @@ mod tests {
         let config = Config::parse(POOL, &Environment::default()).expect("right");
         let Driver::Ssh(pool) = &config.driver else { panic!("a pool") };
         assert_eq!(pool.server_url.as_deref(), Some("https://10.0.0.1:8443"));
-        assert_eq!((pool.machines[0].address.to_string().as_str(), pool.machines[0].port), ("10.0.0.7", 22));
-        assert_eq!((pool.machines[0].host_key.as_str(), pool.machines[0].memory_mib), ("ssh-ed25519 AAAAC3Nz", 32_768));
+        let login = pool.machines[0].login.as_ref().expect("by ssh");
+        assert_eq!((pool.machines[0].address.to_string().as_str(), login.port), ("10.0.0.7", 22));
+        assert_eq!((login.host_key.as_str(), pool.machines[0].memory_mib), ("ssh-ed25519 AAAAC3Nz", 32_768));
+        assert_eq!((&pool.machines[2].login, pool.machines[2].cores), (&None, 2));
         let printed = config.to_toml();
         assert_eq!(Config::parse(&printed, &Environment::default()).expect("right").to_toml(), printed);
     }
@@ -159,7 +171,9 @@ mod tests {
             .replace("[\"cuda\"]", "[\"Standard_D1\"]")
             .replace("m2.example.org", "-oProxyCommand=x")
             .replace("ssh-ed25519 AAAAC3Ny", "AAAA")
-            .replace("cores = 4", "");
+            .replace("cores = 4", "")
+            .replace("calls = true", "calls = true\nhost_key = \"ssh-ed25519 AAAA\"")
+            .replace("192.168.1.9", "nowhere");
         let error = Config::parse(&wrong, &Environment::default()).expect_err("wrong").to_string();
         for part in [
             "driver.server_url = \"http://10.0.0.1:8443/\" is not an https URL",
@@ -168,6 +182,8 @@ mod tests {
             "driver.machine[1].host is no name or address",
             "driver.machine[1].host_key is no public key",
             "driver.machine[1].cores is missing",
+            "driver.machine[2].host_key",
+            "driver.machine[2].address = \"nowhere\" is not an IPv4 address",
         ] {
             assert!(error.contains(part), "{part} is missing in:\n{error}");
         }

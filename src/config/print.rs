@@ -61,11 +61,16 @@ impl Config {
                 for machine in &pool.machines {
                     out.table("driver.machine");
                     out.value("name", machine.name.as_str());
-                    out.value("host", machine.host.as_str());
-                    out.value("port", i64::from(machine.port));
-                    out.value("user", machine.user.as_str());
-                    out.value("key", machine.key.to_string_lossy());
-                    out.value("host_key", machine.host_key.as_str());
+                    match &machine.login {
+                        Some(login) => {
+                            out.value("host", login.host.as_str());
+                            out.value("port", i64::from(login.port));
+                            out.value("user", login.user.as_str());
+                            out.value("key", login.key.to_string_lossy());
+                            out.value("host_key", login.host_key.as_str());
+                        }
+                        None => out.value("calls", true),
+                    }
                     out.value("address", machine.address.to_string());
                     out.list("labels", machine.labels.iter().cloned());
                     out.value("cores", i64::from(machine.cores));

@@ -19,7 +19,7 @@ const AMOUNTS: &[(&str, u64)] = &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 
 
 impl Span {
     /// Reads `90s`.
-    pub(super) fn parse(text: &str) -> Option<Span> {
+    pub(crate) fn parse(text: &str) -> Option<Span> {
         parse(text, SPANS).map(|milliseconds| Span(Duration::from_millis(milliseconds)))
     }
 }

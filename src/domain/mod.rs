@@ -24,6 +24,7 @@ pub mod node_setup;
 pub mod older;
 pub mod operation;
 pub mod output;
+pub mod pool;
 pub mod principal;
 pub mod process;
 pub mod quota;

@@ -28,7 +28,7 @@ use crate::http::call::{Answer, Call, Target};
 use crate::http::headers::{RequestIds, RequestKind, write_remaining, write_transport_security};
 use crate::http::query::Query;
 use crate::http::routes::{Access, Found, Route};
-use crate::http::{Origin, Parts, agent, host, path, respond, routes, ui};
+use crate::http::{Origin, Parts, agent, host, machine, path, respond, routes, ui};
 use crate::id::{FlatId, Kind, NAMESPACE, ResourceId, SubscriptionId};
 use crate::service::Subscription;
 use crate::telemetry;
@@ -94,6 +94,10 @@ async fn enter(parts: &Arc<Parts>, request: Request, scheme: crate::http::Scheme
     if agent::is_agents(head.uri.path()) {
         seen.operation = agent::OPERATION;
         return agent::answer(&parts.service, Request::from_parts(head, body)).await;
+    }
+    if machine::is_machines(head.uri.path()) {
+        seen.operation = agent::OPERATION;
+        return machine::answer(&parts.service, Request::from_parts(head, body)).await;
     }
     let segments = path::segments(head.uri.path())
         .map_err(|problem| Error::new(ErrorCode::BadRequest, format!("The path of the request {problem}.")))?;

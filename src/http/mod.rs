@@ -20,6 +20,7 @@ mod host;
 mod json;
 mod kinds;
 mod links;
+mod machine;
 mod openapi;
 mod operations;
 mod path;

@@ -25,6 +25,7 @@ mod missing;
 mod node;
 mod operation;
 mod output;
+mod pool;
 mod read;
 mod role;
 mod search;
@@ -65,6 +66,7 @@ use crate::store::Store;
 use crate::wake::Wake;
 pub use changes::{WaitingPlace, Watch, Woken};
 pub use follow::{Followed, Follower};
+pub use pool::{Calls, new_pool_secret};
 pub(crate) use role::is_assignable;
 pub use tag::{TagCount, TagUsed};
 pub use vault::{NoVaults, VaultError, Vaults};
@@ -138,6 +140,8 @@ struct Inner {
     storages: Storages,
     mount_deadline: Duration,
     vaults: Arc<dyn Vaults>,
+    /// Machines of a pool that call; unset where there is none.
+    calls: std::sync::OnceLock<Arc<dyn Calls>>,
     limits: Limits,
     subscriptions: Cache<SubscriptionId, Arc<Subscription>>,
     groups: Cache<String, ()>,
@@ -342,6 +346,7 @@ impl Service {
             storages,
             mount_deadline,
             vaults,
+            calls: std::sync::OnceLock::new(),
             limits,
             subscriptions: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),
             groups: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),

@@ -1,6 +1,7 @@
 //! Machines of a pool: real ssh servers, on machines that are namespaces, and clusters of them through the API.
 
 mod fence;
+mod join;
 mod pool;
 
 use std::os::unix::fs::PermissionsExt;
@@ -37,6 +38,15 @@ impl Pool {
         Pool { guard, hosts }
     }
 
+    /// One machine that no server reaches.
+    fn start_behind_router() -> Pool {
+        let guard = Arc::new(Guard::new());
+        let key = guard.dir().join("key");
+        make_key(&key);
+        let hosts = vec![Host::start_behind(guard.dir(), 1, &key)];
+        Pool { guard, hosts }
+    }
+
     fn owner() -> String {
         format!("t{}", &Uuid::now_v7().simple().to_string()[20..])
     }
@@ -53,6 +63,7 @@ impl Pool {
             fence,
             machines: self.hosts.iter().map(|host| host.machine.clone()).collect(),
             binary: Some(env!("CARGO_BIN_EXE_batchyard").into()),
+            calls: Default::default(),
         };
         SshDriver::new(settings).expect("built")
     }
@@ -66,15 +77,30 @@ impl Pool {
     fn server_with(&self, more: &str) -> Server {
         let mut config = format!("[listen]\nhttps = [\"{SERVER}:8443\"]\n[driver]\nkind = \"ssh\"\n{more}");
         for Host { machine, .. } in &self.hosts {
+            let way = match &machine.login {
+                Some(login) => format!("host = {:?}\nkey = {:?}\nhost_key = {:?}", login.host, login.key, login.host_key),
+                None => format!("calls = true\naddress = \"{}\"", machine.address),
+            };
             config.push_str(&format!(
-                "[[driver.machine]]\nname = {:?}\nhost = {:?}\nkey = {:?}\nhost_key = {:?}\ncores = {}\nmemory = \"{}MiB\"\n",
-                machine.name, machine.host, machine.key, machine.host_key, machine.cores, machine.memory_mib
+                "[[driver.machine]]\nname = {:?}\n{way}\ncores = {}\nmemory = \"{}MiB\"\n",
+                machine.name, machine.cores, machine.memory_mib
             ));
         }
         let binary = self.guard.dir().join("program");
         std::fs::copy(env!("CARGO_BIN_EXE_batchyard"), &binary).expect("copied");
         let settings = Settings { config, without_share: true, keeps_https: true, binary: Some(binary), ..Settings::default() };
         Server::start_in(Arc::clone(&self.guard), "1", settings)
+    }
+
+    /// Makes the server's program another one, for its next start; answers its size.
+    fn change_program(&self) -> u64 {
+        let program = self.guard.dir().join("program");
+        let mut other = std::fs::read(&program).expect("read");
+        other.extend(b"another version");
+        std::fs::remove_file(&program).expect("removed");
+        std::fs::write(&program, &other).expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
+        other.len() as u64
     }
 
     fn remains(&self) -> Vec<String> {
@@ -201,7 +227,7 @@ async fn changed_host_key_stops_the_join() {
     }
     let mut pool = Pool::start(1);
     // As if another machine answered in its place.
-    pool.hosts[0].machine.host_key = make_key(&pool.guard.dir().join("other"));
+    pool.hosts[0].login().host_key = make_key(&pool.guard.dir().join("other"));
     let driver = pool.driver(&Pool::owner());
     for _ in 0..3 {
         match driver.ensure(&spec(new_cluster())).await {
@@ -228,8 +254,8 @@ async fn a_key_of_the_pool_runs_nothing_else_and_forwards_nothing() {
     if !is_within("ssh::a_key_of_the_pool_runs_nothing_else_and_forwards_nothing") {
         return;
     }
-    let pool = Pool::start(1);
-    let machine = &pool.hosts[0].machine;
+    let mut pool = Pool::start(1);
+    let machine = pool.hosts[0].login().clone();
     let told = std::process::Command::new(env!("CARGO_BIN_EXE_batchyard"))
         .args(["pool", "authorize"])
         .arg(machine.key.with_extension("pub"))
@@ -258,7 +284,7 @@ async fn an_account_that_may_become_root_is_enough() {
         return;
     }
     let mut pool = Pool::start(1);
-    pool.hosts[0].machine.user = "ops".into();
+    pool.hosts[0].login().user = "ops".into();
     let (driver, node) = (pool.driver(&Pool::owner()), spec(new_cluster()));
     driver.ensure(&node).await.expect("free");
     assert_eq!(presence(&driver, &node).await, Some(Presence::Present));
@@ -328,14 +354,9 @@ async fn clusters_are_made_of_a_pool_and_leave_nothing_on_it() {
     site.submit("long", "d", &format!("until [ -e {flag} ]; do sleep 0.1; done; echo went on"), one).await;
     site.wait_state("long", "running").await;
     server.kill();
-    let program = pool.guard.dir().join("program");
-    let mut other = std::fs::read(&program).expect("read");
-    other.extend(b"another version");
-    std::fs::remove_file(&program).expect("removed");
-    std::fs::write(&program, &other).expect("written");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("set");
+    let size = pool.change_program();
     server.restart();
-    let renewed = || async { pool.hosts.iter().flat_map(Host::agents).filter(|size| *size == other.len() as u64).count() };
+    let renewed = || async { pool.hosts.iter().flat_map(Host::agents).filter(|other| *other == size).count() };
     until_within(START, "all agents are of that version", renewed, |count| *count == 3).await;
     let site = Site { api: server.api(), group: site.group };
     for host in &pool.hosts {

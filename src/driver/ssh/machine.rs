@@ -1,13 +1,17 @@
 //! The machine's end: it makes the machine a node of the `local` driver, in the machine's own network, and a machine again.
 //!
-//! In: a server's questions as standard input. Out: its answers as standard output. It remembers nothing: who has the machine is in a
+//! In: a server's questions as standard input, or as answers to calls. Out: its answers as standard output, or as calls. It remembers nothing: who has the machine is in a
 //! file on it, and which node there is `local` finds, so that any server learns it here. What was begun is finished when the server is
 //! gone.
 
 use std::io::{self, BufRead, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use serde_json::Value;
+
+use crate::domain::bootstrap::ServerAddress;
 use crate::domain::machine::MachineSpec;
 use crate::driver::local::layout::write_whole;
 use crate::driver::local::lock::{FolderLock, make_folder};
@@ -17,7 +21,7 @@ use crate::driver::{Driver, DriverError};
 use crate::own_file::own_file;
 
 /// Below [`FOLDER`]: copies of this program, by their digests.
-const PROGRAMS: &str = "bin";
+pub const PROGRAMS: &str = "bin";
 
 /// There: the installation that has the machine.
 const HOLDER: &str = "holder";
@@ -49,6 +53,72 @@ pub fn pool_machine() -> io::Result<()> {
         say(&runtime.block_on(machine.answer(ask)))?;
     }
     Ok(())
+}
+
+/// The end of a machine that calls in: it is asked the same, by whoever it calls.
+#[derive(Default)]
+pub struct Callee {
+    /// Whom it speaks with, and the machine as that has it.
+    machine: Option<(Value, Machine)>,
+}
+
+impl Callee {
+    /// Answers a question of a driver.
+    pub async fn answer(&mut self, hello: &Value, ask: &Value) -> Value {
+        let told = match self.machine(hello) {
+            Ok(machine) => match serde_json::from_value(ask.clone()) {
+                Ok(ask) => machine.answer(ask).await,
+                Err(error) => failed(&DriverError::Transient(error.into())),
+            },
+            Err(error) => failed(&error),
+        };
+        serde_json::to_value(&told).unwrap_or_default()
+    }
+
+    fn machine(&mut self, hello: &Value) -> Result<&Machine, DriverError> {
+        let made = match self.machine.take() {
+            Some((known, machine)) if known == *hello => machine,
+            _ => Machine::new(serde_json::from_value(hello.clone()).map_err(|error| DriverError::Transient(error.into()))?)?,
+        };
+        Ok(&self.machine.insert((hello.clone(), made)).1)
+    }
+
+    /// How the machine is, for people.
+    pub fn state(&self) -> String {
+        let folder = Path::new(FOLDER);
+        let state = || -> io::Result<String> {
+            Ok(match (read(&folder.join(HOLDER))?, read(&folder.join(QUARANTINE))?) {
+                (Some(holder), _) => format!("leased by installation {holder}"),
+                (None, Some(why)) => format!("in quarantine: {why}"),
+                (None, None) => "free".to_owned(),
+            })
+        };
+        state().unwrap_or_else(|error| format!("unusable: {error}"))
+    }
+
+    /// Does an operator's word: the reason of a quarantine, or nothing for its end.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub fn obey(&self, word: &str) -> io::Result<()> {
+        let quarantine = Path::new(FOLDER).join(QUARANTINE);
+        if word.is_empty() { remove(&quarantine) } else { write_whole(&quarantine, word.as_bytes(), 0o600) }
+    }
+
+    /// Ends every node, whosever they are.
+    ///
+    /// # Errors
+    /// One could not be ended.
+    pub async fn leave(&mut self) -> Result<(), DriverError> {
+        let Some(owner) = read(&Path::new(FOLDER).join(HOLDER)).map_err(passing)? else { return Ok(()) };
+        let server = ServerAddress::Https { url: String::new(), ca: String::new() };
+        let hello = Hello { owner, address: Ipv4Addr::UNSPECIFIED, server, fence: Duration::from_secs(60) };
+        let machine = Machine::new(hello)?;
+        for node in machine.list().await? {
+            machine.delete(&node.name).await?;
+        }
+        Ok(())
+    }
 }
 
 struct Machine {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::driver::ssh::Machine;
+use crate::driver::ssh::desk::{Calls, Desk};
 use crate::driver::ssh::session::{Program, Session, Trouble};
 use crate::driver::ssh::words::{Ask, Hello, Node, Seen, Told};
+use crate::driver::ssh::{Login, Machine};
 
 /// Longest time until a machine has said what is there.
 const LOOK: Duration = Duration::from_secs(10);
@@ -59,10 +60,14 @@ pub(super) struct View {
 impl Member {
     /// # Errors
     /// There is no thread to be had.
-    pub(super) fn start(machine: Machine, program: &Arc<Program>, hello: Hello) -> std::io::Result<Member> {
+    pub(super) fn start(machine: Machine, program: &Arc<Program>, calls: &Calls, hello: Hello) -> std::io::Result<Member> {
         let known = Arc::<Mutex<Known>>::default();
         let (sender, questions) = channel();
-        let line = Line { machine: machine.clone(), program: Arc::clone(program), hello, known: Arc::clone(&known) };
+        let way = match &machine.login {
+            Some(login) => Way::Ssh(login.clone(), Arc::clone(program)),
+            None => Way::Calls(calls.open(&machine.name)),
+        };
+        let line = Line { machine: machine.clone(), way, hello, known: Arc::clone(&known) };
         std::thread::Builder::new().name(format!("pool-{}", machine.name)).spawn(move || line.serve(&questions))?;
         Ok(Member { machine, known, questions: Mutex::new(sender) })
     }
@@ -154,9 +159,17 @@ fn changes(ask: &Ask) -> Option<&str> {
 /// The thread's end of a member.
 struct Line {
     machine: Machine,
-    program: Arc<Program>,
+    way: Way,
     hello: Hello,
     known: Arc<Mutex<Known>>,
+}
+
+/// How a machine is spoken with.
+enum Way {
+    /// The server goes to it, with this program.
+    Ssh(Login, Arc<Program>),
+    /// It calls the server.
+    Calls(Arc<Desk>),
 }
 
 /// How it is with the machine.
@@ -245,9 +258,13 @@ impl Line {
     }
 
     fn converse(&self, contact: &mut Contact, ask: &Ask, within: Duration) -> Result<Told, Trouble> {
+        let (login, program) = match &self.way {
+            Way::Ssh(login, program) => (login, program),
+            Way::Calls(desk) => return desk.ask(&self.hello, ask, within),
+        };
         let session = match contact.session.take() {
             Some(session) => session,
-            None => Session::open(&self.machine, &self.program, &self.hello)?,
+            None => Session::open(&self.machine, login, program, &self.hello)?,
         };
         contact.session.insert(session).ask(ask, within)
     }

@@ -1,4 +1,5 @@
-//! Machines that are there already, reached by ssh: each becomes a node of one cluster at a time, and a machine again.
+//! Machines that are there already, reached by ssh or calling in by themselves: each becomes a node of one cluster at a time, and a
+//! machine again.
 //!
 //! In: a machine that should exist, and a pool. Out: one of the pool, made a node of the `local` driver by this program's own copy on it,
 //! in the machine's own network. The agent calls home by https; nothing calls it. Which machine is which node is on the machines alone,
@@ -6,6 +7,7 @@
 //!
 //! Refuses to know jobs, rows and the API, and how a node is made: that is `local`.
 
+mod desk;
 mod machine;
 mod member;
 mod session;
@@ -27,8 +29,10 @@ use crate::driver::ssh::session::{Program, Trouble};
 use crate::driver::ssh::words::{Ask, Hello, Told};
 use crate::driver::{Capabilities, Driver, DriverError, LONGEST_BOOT, Listing, sizes};
 
-pub use machine::pool_machine;
+pub use desk::{Calls, Leaderless, Roster};
+pub use machine::{Callee, PROGRAMS, pool_machine};
 pub use session::authorized_key;
+pub use words::FOLDER;
 
 /// What the driver is built from.
 #[derive(Clone, Debug)]
@@ -43,13 +47,13 @@ pub struct Settings {
     pub machines: Vec<Machine>,
     /// The program that machines are given; `None` for this one.
     pub binary: Option<PathBuf>,
+    /// Where machines that call are heard.
+    pub calls: Calls,
 }
 
-/// A machine of the pool.
+/// How the server goes to a machine by ssh.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Machine {
-    /// Its name in the pool: letters, digits, dots and dashes.
-    pub name: String,
+pub struct Login {
     /// Where its ssh server is.
     pub host: String,
     /// At which port.
@@ -60,6 +64,15 @@ pub struct Machine {
     pub key: PathBuf,
     /// The machine's own public key, such as `ssh-ed25519 AAAA…`.
     pub host_key: String,
+}
+
+/// A machine of the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Its name in the pool: letters, digits, dots and dashes.
+    pub name: String,
+    /// How the server goes to it; `None` where it calls the server.
+    pub login: Option<Login>,
     /// Its address among the others of the pool.
     pub address: Ipv4Addr,
     /// VM sizes that it has by names of the operator's, beside those that everyone knows.
@@ -117,8 +130,9 @@ impl SshDriver {
                 server: settings.server.clone(),
                 fence: settings.fence,
             };
-            Member::start(machine, &program, hello)
+            Member::start(machine, &program, &settings.calls, hello)
         };
+        settings.calls.set_program(&program);
         let members = settings.machines.into_iter().map(start).collect::<io::Result<_>>()?;
         Ok(SshDriver { members, sizes, fence: settings.fence, turn: tokio::sync::Mutex::default() })
     }
@@ -325,11 +339,7 @@ mod tests {
     fn machine(name: &str, cores: u32, gpus: u32, labels: &[&str]) -> Machine {
         Machine {
             name: name.into(),
-            host: "10.0.0.7".into(),
-            port: 22,
-            user: "root".into(),
-            key: "/k".into(),
-            host_key: "ssh-ed25519 AAAA".into(),
+            login: None,
             address: Ipv4Addr::new(10, 0, 0, 7),
             labels: labels.iter().map(|&label| label.to_owned()).collect(),
             cores,

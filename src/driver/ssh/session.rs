@@ -13,8 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use sha2::{Digest, Sha256};
 
-use crate::driver::ssh::Machine;
 use crate::driver::ssh::words::{Ask, FOLDER, Hello, SUBCOMMAND, Told};
+use crate::driver::ssh::{Login, Machine};
 
 /// The client.
 const SSH: &str = "/usr/bin/ssh";
@@ -77,8 +77,8 @@ fn script() -> String {
 
 /// This program, as machines are given it.
 pub(super) struct Program {
-    file: std::path::PathBuf,
-    digest: String,
+    pub(super) file: std::path::PathBuf,
+    pub(super) digest: String,
     size: u64,
 }
 
@@ -118,9 +118,9 @@ impl Session {
     ///
     /// # Errors
     /// The machine is not reached, is not the one that it was, or cannot be a node.
-    pub(super) fn open(machine: &Machine, program: &Program, hello: &Hello) -> Result<Session, Trouble> {
+    pub(super) fn open(machine: &Machine, login: &Login, program: &Program, hello: &Hello) -> Result<Session, Trouble> {
         let errors = File::from(rustix::fs::memfd_create("ssh", MemfdFlags::CLOEXEC).map_err(io::Error::from)?);
-        let mut client = client(machine)
+        let mut client = client(machine, login)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors.try_clone()?)
@@ -229,10 +229,10 @@ fn wait(client: &mut Child) -> io::Result<()> {
 }
 
 /// The client, told everything that it is to know: no file of this host's settings, no agent, no forwarding, and one key to believe.
-fn client(machine: &Machine) -> Command {
+fn client(machine: &Machine, login: &Login) -> Command {
     let mut client = Command::new(SSH);
     client.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/").args(["-F", "none", "-T", "-a", "-x"]);
-    let known = format!("KnownHostsCommand={ECHO} {} {}", machine.name, machine.host_key);
+    let known = format!("KnownHostsCommand={ECHO} {} {}", machine.name, login.host_key);
     let alias = format!("HostKeyAlias={}", machine.name);
     let options = [
         known.as_str(),
@@ -258,14 +258,6 @@ fn client(machine: &Machine) -> Command {
     for option in options {
         client.args(["-o", option]);
     }
-    client.arg("-i").arg(&machine.key).args([
-        "-p",
-        &machine.port.to_string(),
-        "-l",
-        &machine.user,
-        "--",
-        &machine.host,
-        &script(),
-    ]);
+    client.arg("-i").arg(&login.key).args(["-p", &login.port.to_string(), "-l", &login.user, "--", &login.host, &script()]);
     client
 }

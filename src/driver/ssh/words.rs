@@ -13,7 +13,7 @@ use crate::domain::machine::{MachineSpec, Observed, Presence};
 pub(super) const SUBCOMMAND: &str = "pool-machine";
 
 /// The folder of all that is ours on a machine. The program's own copies are in `bin` in it.
-pub(super) const FOLDER: &str = "/var/lib/batchyard-machine";
+pub const FOLDER: &str = "/var/lib/batchyard-machine";
 
 /// Who asks, and what nodes are made with.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 //! A test of them runs in a network namespace of its own, where a bridge joins them and the server.
 
 use std::fs::Permissions;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use batchyard::driver::ssh::{Machine, authorized_key};
+use batchyard::driver::ssh::{Login, Machine, authorized_key};
 
 use crate::harness::privileged;
 
@@ -19,6 +20,9 @@ const WITHIN: &str = "BATCHYARD_TEST_WITHIN";
 
 /// The address of the server on the bridge.
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// The address of a router among the machines behind it.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 9, 1);
 
 /// The folder of ours on a machine.
 const OURS: &str = "var/lib/batchyard-machine";
@@ -93,13 +97,72 @@ pub(super) struct Host {
     folder: PathBuf,
     first: Child,
     port: String,
+    router: Option<Router>,
+}
+
+/// A router that translates addresses: what is behind it calls out, and nothing comes in.
+struct Router {
+    process: Child,
+}
+
+impl Router {
+    fn start() -> Router {
+        let own = std::fs::read_link("/proc/self/ns/net").expect("told");
+        let mut process = Command::new("unshare");
+        process.args(["--net", "sleep", "infinity"]).env_remove(WITHIN).stdin(Stdio::null());
+        let router = Router { process: process.spawn().expect("unshare runs") };
+        let pid = router.process.id();
+        wait("a network of the router's own", || {
+            std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|network| network != own)
+        });
+        ip(&format!("link add nat0 type veth peer name out0 netns {pid}"));
+        ip("link set nat0 master pool0 up");
+        router.run("ip link set lo up; ip address add 10.77.0.50/24 dev out0; ip link set out0 up");
+        router.run("echo 1 >/proc/sys/net/ipv4/ip_forward; iptables -t nat -A POSTROUTING -o out0 -j MASQUERADE");
+        router
+    }
+
+    fn run(&self, script: &str) {
+        let mut enter = Command::new("nsenter");
+        enter.args(["--net", "--target", &self.process.id().to_string(), "sh", "-euc", script]);
+        assert!(enter.status().expect("nsenter runs").success(), "{script}");
+    }
+
+    /// Joins a machine to it.
+    fn plug(&self, pid: u32) {
+        ip(&format!("link add in0 netns {} type veth peer name eth0 netns {pid}", self.process.id()));
+        self.run(&format!("ip address add {GATEWAY}/24 dev in0; ip link set in0 up"));
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 impl Host {
     /// Starts the machine with that number, which lets in whoever has `key`.
     pub(super) fn start(dir: &Path, number: u8, key: &Path) -> Host {
+        let mut host = Host::make(dir, number, key, Ipv4Addr::new(10, 77, 0, 10 + number));
+        host.plug();
+        host
+    }
+
+    /// Starts one behind a router of its own, which no server reaches.
+    pub(super) fn start_behind(dir: &Path, number: u8, key: &Path) -> Host {
+        let mut host = Host::make(dir, number, key, Ipv4Addr::new(192, 168, 9, 10 + number));
+        host.machine.login = None;
+        host.router = Some(Router::start());
+        host.plug();
+        host.run(&format!("ip route add default via {GATEWAY}"));
+        host
+    }
+
+    fn make(dir: &Path, number: u8, key: &Path, address: Ipv4Addr) -> Host {
         let name = format!("m{number}");
-        let (folder, address) = (dir.join(&name), Ipv4Addr::new(10, 77, 0, 10 + number));
+        let folder = dir.join(&name);
         let ssh = folder.join("root/ssh");
         std::fs::create_dir_all(&ssh).expect("made");
         let host_key = make_key(&ssh.join("host"));
@@ -112,11 +175,7 @@ impl Host {
         std::fs::write(ssh.join("sshd_config"), config).expect("written");
         let machine = Machine {
             name: name.clone(),
-            host: address.to_string(),
-            port: 22,
-            user: "root".into(),
-            key: key.to_owned(),
-            host_key,
+            login: Some(Login { host: address.to_string(), port: 22, user: "root".into(), key: key.to_owned(), host_key }),
             address,
             labels: vec![],
             cores: 2,
@@ -124,9 +183,38 @@ impl Host {
             gpus: 0,
         };
         let first = spawn(&folder, address);
-        let mut host = Host { machine, folder, first, port: format!("port-{name}") };
-        host.plug();
-        host
+        Host { machine, folder, first, port: format!("port-{name}"), router: None }
+    }
+
+    /// Runs a script on it as root, told as standard input, as a line that someone types is; answers whether it went well, and what was
+    /// said.
+    pub(super) fn run(&self, script: &str) -> (bool, String) {
+        let pid = self.first.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("told");
+        let first = children.split_whitespace().next().expect("its first process");
+        let mut enter = Command::new("nsenter");
+        enter.args(["--target", first, "--mount", "--net", "--uts", "--ipc", "--pid", "sh"]).current_dir("/").env_remove(WITHIN);
+        let mut shell = enter.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("nsenter runs");
+        shell.stdin.take().expect("piped").write_all(script.as_bytes()).expect("read");
+        let done = shell.wait_with_output().expect("ends");
+        let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        (done.status.success(), said)
+    }
+
+    /// Leads what the machine sends to the server to another port there, as whoever is in the middle would, or no more.
+    pub(super) fn mislead(&self, port: Option<u16>) {
+        let router = self.router.as_ref().expect("behind a router");
+        match port {
+            Some(port) => router.run(&format!(
+                "iptables -t nat -A PREROUTING -i in0 -p tcp -d {SERVER} --dport 8443 -j DNAT --to-destination {SERVER}:{port}"
+            )),
+            None => router.run("iptables -t nat -F PREROUTING"),
+        }
+    }
+
+    /// How servers go to it.
+    pub(super) fn login(&mut self) -> &mut Login {
+        self.machine.login.as_mut().expect("by ssh")
     }
 
     fn plug(&mut self) {
@@ -134,10 +222,16 @@ impl Host {
         wait("a network of the machine's own", || {
             std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|network| network != own)
         });
-        // A machine that starts again has the hardware address that others know it by.
-        let [.., number] = self.machine.address.octets();
-        ip(&format!("link add {} type veth peer name eth0 address 02:00:00:00:77:{number:02x} netns {pid}", self.port));
-        ip(&format!("link set {} master pool0 up", self.port));
+        match &self.router {
+            Some(router) => router.plug(pid),
+            None => {
+                // A machine that starts again has the hardware address that others know it by.
+                let [.., number] = self.machine.address.octets();
+                let end = format!("peer name eth0 address 02:00:00:00:77:{number:02x} netns {pid}");
+                ip(&format!("link add {} type veth {end}", self.port));
+                ip(&format!("link set {} master pool0 up", self.port));
+            }
+        }
         wait("the machine's ssh server", || self.log().contains("Server listening"));
     }
 
@@ -203,6 +297,11 @@ impl Host {
     /// Whether a process with that command line runs on it.
     pub(super) fn runs(&self, command: &str) -> bool {
         self.commands().iter().any(|(_, line)| line.trim_end() == command)
+    }
+
+    /// Whether a process with that in its command line runs on it.
+    pub(super) fn runs_with(&self, part: &str) -> bool {
+        self.commands().iter().any(|(_, line)| line.contains(part))
     }
 
     /// Sizes of the programs that its nodes' agents are.

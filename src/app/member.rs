@@ -201,9 +201,10 @@ fn unit(name: &str) -> String {
 /// Keeps the process that calls running, until the machine is no member any more.
 ///
 /// # Errors
-/// It cannot be a process of its own.
+/// Never: what fails is tried again.
 pub fn keep() -> Result<()> {
-    nix::unistd::setsid().context("cannot leave the terminal")?;
+    // Whoever leads a group of processes has been given one of its own.
+    let _ = nix::unistd::setsid();
     loop {
         match Command::new(at(PROGRAM)).arg(SUBCOMMAND).status() {
             Ok(status) if status.success() => return Ok(()),
@@ -338,6 +339,12 @@ impl Member {
             return Err(error);
         }
         place(&coming, &program)?;
+        // One that does not run here must not take the place of one that does.
+        let runs = Command::new(&program).arg("--version").stdout(Stdio::null()).status();
+        if !runs.is_ok_and(|status| status.success()) {
+            let _ = fs::remove_file(&program);
+            bail!("the server's program does not run here: is this machine's libc older than the server's?");
+        }
         point_to(&program)?;
         tracing::info!(program = wanted, "becomes the server's version");
         Err(Command::new(&program).arg(SUBCOMMAND).exec()).context("cannot become the server's program")

@@ -93,8 +93,13 @@ impl Service {
         if !calls.is_known(&caller.name) {
             tracing::warn!(machine.name = caller.name, "a machine calls that the settings do not have");
         }
-        let asked = calls.question(&caller.name).await;
-        let question = asked.map_err(|()| Error::unavailable("another server leads, or the settings do not have the machine"))?;
+        let asked = tokio::select! {
+            asked = calls.question(&caller.name) => asked,
+            // The next server asks it.
+            () = self.inner.leaving.cancelled() => Err(()),
+        };
+        let question = asked
+            .map_err(|()| Error::unavailable("this server stops or does not lead, or its settings do not have the machine"))?;
         // Those that are asked are of this server's version. One that does not lead turns nobody into its own.
         let program = calls.program().map(|(_, digest)| digest).filter(|digest| *digest != call.program);
         Ok(if program.is_some() { Reply { program, ..Reply::default() } } else { Reply { question, ..Reply::default() } })

@@ -16,6 +16,7 @@ use batchyard::id::{MachineUid, ResourceUid};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::harness::database::Database;
 use crate::harness::guard::Guard;
 use crate::harness::{Server, Settings, Site, until, until_within};
 use pool::{Host, SERVER, is_within, make_key};
@@ -75,7 +76,19 @@ impl Pool {
 
     /// The same with other settings of the driver.
     fn server_with(&self, more: &str) -> Server {
-        let mut config = format!("[listen]\nhttps = [\"{SERVER}:8443\"]\n[driver]\nkind = \"ssh\"\n{more}");
+        Server::start_in(Arc::clone(&self.guard), "1", self.settings(8443, more))
+    }
+
+    /// One of several servers on a database, which machines reach at one address.
+    fn server_of(&self, database: &Database, name: &str, port: u16) -> Server {
+        let authority = self.guard.dir().join("data/keys/ca.pem");
+        let more = format!("server_url = \"https://{SERVER}:8443\"\nserver_authority = {authority:?}\n");
+        let settings = Settings { database: Some(database.url()), ..self.settings(port, &more) };
+        Server::start_in(Arc::clone(&self.guard), name, settings)
+    }
+
+    fn settings(&self, port: u16, more: &str) -> Settings {
+        let mut config = format!("[listen]\nhttps = [\"{SERVER}:{port}\"]\n[driver]\nkind = \"ssh\"\n{more}");
         for Host { machine, .. } in &self.hosts {
             let way = match &machine.login {
                 Some(login) => format!("host = {:?}\nkey = {:?}\nhost_key = {:?}", login.host, login.key, login.host_key),
@@ -87,9 +100,10 @@ impl Pool {
             ));
         }
         let binary = self.guard.dir().join("program");
-        std::fs::copy(env!("CARGO_BIN_EXE_batchyard"), &binary).expect("copied");
-        let settings = Settings { config, without_share: true, keeps_https: true, binary: Some(binary), ..Settings::default() };
-        Server::start_in(Arc::clone(&self.guard), "1", settings)
+        if !binary.exists() {
+            std::fs::copy(env!("CARGO_BIN_EXE_batchyard"), &binary).expect("copied");
+        }
+        Settings { config, without_share: true, keeps_https: true, binary: Some(binary), ..Settings::default() }
     }
 
     /// Makes the server's program another one, for its next start; answers its size.

@@ -3,19 +3,25 @@
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::pool::{SERVER, is_within, wait, wait_within};
 use super::{Pool, START};
+use crate::harness::database::Database;
 use crate::harness::{Server, Site, until_within};
 
 /// `batchyard pool …` on the server's host: whether it went well, and what it said.
 fn pool_command(server: &Server, words: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_batchyard"));
-    command.arg("pool").args(words).arg("--config").arg(server.dir().join("config1.toml"));
-    let done = command.arg("--data").arg(server.dir().join("data")).output().expect("runs");
+    command.arg("pool").args(words).arg("--data").arg(server.dir().join("data"));
+    finish(command, server)
+}
+
+fn finish(mut command: Command, server: &Server) -> (bool, String) {
+    let done = command.arg("--config").arg(server.dir().join("config1.toml")).output().expect("runs");
     let said = if done.status.success() { done.stdout } else { done.stderr };
     (done.status.success(), String::from_utf8_lossy(&said).trim().to_owned())
 }
@@ -137,6 +143,17 @@ async fn a_line_is_good_once_for_a_time_and_at_its_own_server() {
     assert!(pool_command(&server, &["remove", "m1"]).0);
     wait_within(START, "it has gone", || !has_joined() && !host.runs_with("pool-member"));
     assert_eq!(state(&server), "not joined");
+
+    // The program that joins believes that authority alone, as what fetched it did.
+    let middle = Middle::start(server.dir());
+    host.mislead(Some(MIDDLE));
+    std::fs::copy(server.dir().join("data/keys/ca.pem"), host.path("ca.pem")).expect("copied");
+    let (is_done, said) =
+        host.run(&format!("echo secret | /var/lib/batchyard-machine/program agent join https://{SERVER}:8443 /ca.pem"));
+    assert!(!is_done && said.contains("is not reached") && !has_joined(), "{said}");
+    drop(middle);
+    let heard = std::fs::read_to_string(server.dir().join("middle.log")).expect("there");
+    assert!(heard.contains("alert") && !heard.contains("Bearer"), "{heard}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,4 +197,38 @@ async fn a_machine_behind_a_router_joins_runs_jobs_and_is_cleaned() {
     site.delete().await;
     assert_eq!(pool.remains(), Vec::<String>::new());
     wait_within(START, "it is free", || state(&server) == "free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_servers_the_one_that_leads_is_called() {
+    if !is_within("ssh::join::of_two_servers_the_one_that_leads_is_called") {
+        return;
+    }
+    let pool = Pool::start_behind_router();
+    let host = &pool.hosts[0];
+    let database = Database::start_new(Arc::clone(&pool.guard));
+    let mut first = pool.server_of(&database, "1", 8443);
+    let mut second = pool.server_of(&database, "2", 8444);
+    host.balance(8444);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_batchyard"));
+    command.args(["pool", "token", "m1"]).env("DATABASE_URL", database.url());
+    let (is_made, line) = finish(command, &first);
+    assert!(is_made, "{line}");
+    let (is_done, said) = host.run(&line);
+    assert!(is_done, "{said}");
+
+    let site = Site::new(second.api()).await;
+    site.put_cluster("c", &Site::cluster_body(1)).await;
+    let idle = |cluster: &Value| cluster["nodeStateCounts"]["idleNodeCount"] == 1;
+    until_within(START, "an idle node", || site.get_cluster("c"), idle).await;
+    // Half of what is called has nobody there from now on, and the other leads.
+    first.kill();
+    site.submit("j", "c", "id -un", json!({ "stdOutErrPathPrefix": "$AZ_BATCHAI_MOUNT_ROOT" })).await;
+    assert_eq!(site.ended_within(START, "j").await["executionState"], "succeeded");
+    assert_eq!(site.stdout("j").await, "batch\n");
+    site.delete().await;
+    assert_eq!(pool.remains(), Vec::<String>::new());
+    // A call that waits holds up no server that is to stop.
+    assert!(second.terminate().success());
+    assert!(!second.log().contains("some requests did not end in time"), "{}", second.log());
 }

@@ -201,6 +201,15 @@ impl Host {
         (done.status.success(), said)
     }
 
+    /// Leads every other connection of the machine to its server to another port there, as a balancer of two servers would.
+    pub(super) fn balance(&self, port: u16) {
+        let router = self.router.as_ref().expect("behind a router");
+        router.run(&format!(
+            "iptables -t nat -A PREROUTING -i in0 -p tcp -d {SERVER} --dport 8443 -m statistic --mode nth --every 2 --packet 0 \
+             -j DNAT --to-destination {SERVER}:{port}"
+        ));
+    }
+
     /// Leads what the machine sends to the server to another port there, as whoever is in the middle would, or no more.
     pub(super) fn mislead(&self, port: Option<u16>) {
         let router = self.router.as_ref().expect("behind a router");

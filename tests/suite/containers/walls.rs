@@ -1,8 +1,12 @@
 //! What stands between containers, jobs and the engine; and nodes that have none.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind_recursive, mount_change, unmount};
 use serde_json::{Value, json};
 
 use super::registry::{Elsewhere, Registry};
@@ -100,6 +104,24 @@ impl Drop for Engine {
     }
 }
 
+/// Starts a program with a network and a view of files of its own, which this thread then has as well.
+///
+/// The view's own root is the root that is seen here, which by itself is so in no chroot. An engine runs commands in containers by way of it.
+fn spawn_apart(program: &mut Command, root: &Path) -> Child {
+    std::fs::create_dir(root).expect("made");
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("has privilege");
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("changed");
+    mount_bind_recursive("/", root).expect("bound");
+    let root = File::open(root).expect("opened");
+    setns(File::open("/proc/thread-self/ns/mnt").expect("opened"), CloneFlags::CLONE_NEWNS).expect("entered");
+    rustix::process::fchdir(root).expect("entered");
+    rustix::process::pivot_root(".", ".").expect("exchanged");
+    unmount(".", UnmountFlags::DETACH).expect("let go of");
+    std::env::set_current_dir("/").expect("entered");
+    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip runs").success());
+    program.spawn().expect("runs")
+}
+
 #[tokio::test]
 async fn nodes_without_walls_use_the_engine_that_the_settings_name() {
     if !able() {
@@ -108,8 +130,8 @@ async fn nodes_without_walls_use_the_engine_that_the_settings_name() {
     let folder = Server::shared().dir().join("engine");
     let socket = folder.join("socket");
     std::fs::create_dir(&folder).expect("made");
-    let engine = Command::new("unshare")
-        .args(["--net", "--mount", "sh", "-c", "ip link set lo up; exec dockerd \"$@\"", "dockerd"])
+    let mut engine = Command::new("dockerd");
+    engine
         .args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
         .arg("--data-root")
         .arg(folder.join("data"))
@@ -121,10 +143,9 @@ async fn nodes_without_walls_use_the_engine_that_the_settings_name() {
         .arg(format!("unix://{}", socket.display()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(std::fs::File::create(folder.join("log")).expect("made"))
-        .spawn()
-        .expect("unshare runs");
-    let engine = Engine(engine);
+        .stderr(std::fs::File::create(folder.join("log")).expect("made"));
+    let root = folder.join("root");
+    let engine = Engine(std::thread::spawn(move || spawn_apart(&mut engine, &root)).join().expect("started"));
     let config = format!("[driver]\nisolation = \"process-groups\"\nengine = \"{}\"\n", socket.display());
     let server = Server::start(Settings { config, ..Settings::default() });
     let site = Site::new(server.api()).await;

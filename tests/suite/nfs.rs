@@ -87,8 +87,8 @@ async fn run(site: &Site, job: &str, cluster: &str, command: &str) -> String {
 
 /// Devices of this host that are files of the server's.
 fn devices(server: &Server) -> Vec<String> {
-    // Told from the root of the host, of which this process's own may be a folder.
-    let dir = format!("{}/", server.dir().canonicalize().expect("there").display());
+    // Told from a root that the file server's node had, of which only what is below the file system's own root is sure.
+    let dir = format!("/{}/", server.dir().file_name().expect("named").display());
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/sys/block").expect("readable").flatten() {
         let file = std::fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();

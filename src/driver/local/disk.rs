@@ -91,7 +91,7 @@ impl Disks {
         // Whole under its name, or not there.
         let beside = folder.join("new");
         let made = File::create(&beside).and_then(|file| file.set_len(size_bytes(disk))).map_err(at("make", &beside));
-        let made = made.and_then(|()| run(Command::new("mkfs.ext4").args(MADE).arg(&beside), &[0]));
+        let made = made.and_then(|()| run(Command::new("mkfs.ext4").args(MADE).arg(&beside), &[0]).map(drop));
         made.and_then(|()| std::fs::rename(&beside, &image).map_err(at("make", &image))).inspect_err(|_| {
             // What is listed would be one.
             let _ = remove_tree(&folder);
@@ -178,25 +178,23 @@ fn hold(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether the kernel has a file as a device.
+/// Whether the kernel has a file as a device. Told by the file itself: its path is as the node had it that attached it, and may be of no
+/// root that is left.
 fn is_attached(image: &Path) -> io::Result<bool> {
-    let devices = Path::new("/sys/block");
-    for entry in std::fs::read_dir(devices).map_err(at("read", devices))?.flatten() {
-        let file = std::fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
-        if Path::new(file.trim_end()) == image {
-            return Ok(true);
-        }
+    if !image.try_exists()? {
+        return Ok(false);
     }
-    Ok(false)
+    Ok(!run(Command::new("losetup").arg("--associated").arg(image), &[0])?.is_empty())
 }
 
-fn run(command: &mut Command, good: &[i32]) -> io::Result<()> {
+/// Runs a program to its end; answers what it said.
+fn run(command: &mut Command, good: &[i32]) -> io::Result<Vec<u8>> {
     let path = FOLDERS.join(":");
     let done = command.env_clear().env("PATH", path).env("LANG", "C.UTF-8").current_dir("/").stdin(Stdio::null()).output();
     let name = command.get_program().to_string_lossy().into_owned();
     let done = done.map_err(|error| io::Error::new(error.kind(), format!("cannot start {name}: {error}")))?;
     if done.status.code().is_some_and(|code| good.contains(&code)) {
-        return Ok(());
+        return Ok(done.stdout);
     }
     let said = [done.stderr, done.stdout].concat();
     let said = String::from_utf8_lossy(&said);

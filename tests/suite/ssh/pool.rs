@@ -193,7 +193,8 @@ impl Host {
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("told");
         let first = children.split_whitespace().next().expect("its first process");
         let mut enter = Command::new("nsenter");
-        enter.args(["--target", first, "--mount", "--net", "--uts", "--ipc", "--pid", "sh"]).current_dir("/").env_remove(WITHIN);
+        // With its root: in a chroot, that of the namespace is the host's.
+        enter.args(["--target", first, "--mount", "--root", "--net", "--uts", "--ipc", "--pid", "sh"]).env_remove(WITHIN);
         let mut shell = enter.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("nsenter runs");
         shell.stdin.take().expect("piped").write_all(script.as_bytes()).expect("read");
         let done = shell.wait_with_output().expect("ends");

@@ -6,7 +6,7 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,8 +96,11 @@ pub(super) fn keep(store: &Store, serves: &AtomicBool, mut say: impl FnMut(Resul
                         }
                     }
                     Err(error) => {
-                        say(Err(format!("{SERVER} cannot be kept to its disk: {error}")));
                         let _ = child.kill();
+                        // One that ended by itself meanwhile has no view any more, and another is started.
+                        if child.wait().is_ok_and(|ended| ended.signal().is_some_and(|signal| signal == Signal::KILL.as_raw())) {
+                            say(Err(format!("{SERVER} cannot be kept to its disk: {error}")));
+                        }
                     }
                 }
                 // Nothing is to be done until it ends.

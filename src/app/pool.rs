@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use super::principal::{Place, at};
 use super::server::{Home, pool_server};
 use super::{Options, settings};
+use crate::auth::new_secret;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, Driver, Environment, Span, Ssh};
 use crate::domain::bootstrap::ServerAddress;
 use crate::domain::pool::PROGRAM_PATH;
 use crate::driver::DriverError;
 use crate::driver::ssh::{self, Machine, SshDriver};
-use crate::service::new_pool_secret;
 use crate::store::MemberRow;
 
 /// Who asks: nobody who could have a machine.
@@ -215,12 +215,12 @@ fn offer(config: &Config, pool: &Ssh, rows: &Place, name: &str, expires: Duratio
             "driver.server_authority holds more than one line can: name a file of the one authority that signed the certificate"
         );
     }
-    let token = new_pool_secret();
+    let token = new_secret();
     let until = SystemClock.now() + expires;
-    if !at(rows, async |desk| Ok(desk.store.offer_member(name, &token, until).await?))? {
+    if !at(rows, async |desk| Ok(desk.store.offer_member(name, &token.0, until).await?))? {
         bail!("{name} has joined already: `batchyard pool remove {name}` takes it out first");
     }
-    Ok(line(&url, &ca, &token))
+    Ok(line(&url, &ca, &token.0))
 }
 
 /// What a machine runs: nothing comes to it but from a server whose certificate that authority signed, and the token is no argument of any

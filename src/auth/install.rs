@@ -103,7 +103,7 @@ impl Installation {
     /// [`InstallError`]. Where the database is away the file may hold a secret that does not count: call again.
     pub async fn renew_secret(store: &Store, dir: &Path, clock: &dyn Clock) -> Result<Installation, InstallError> {
         let ids = store.find_installation().await?.ok_or(StoreError::SchemaAbsent)?;
-        let secret = password::generate();
+        let secret = password::new_secret();
         let file = dir.join(FILE);
         let owner = Owner {
             tenant_id: ids.tenant,
@@ -137,7 +137,7 @@ impl Owner {
             subscription_id: SubscriptionId(Uuid::new_v4()),
             object_id: PrincipalId(Uuid::new_v4()),
             client_id: Uuid::new_v4().to_string(),
-            client_secret: password::generate().0.clone(),
+            client_secret: password::new_secret().0.clone(),
         }
     }
 

@@ -45,7 +45,7 @@ pub use foreign::{ExternalIssuer, Rule};
 pub use install::{InstallError, Installation};
 pub use issuer::{TokenRefused, TokenRequest};
 pub use keys::{Keys, KeysError};
-pub use password::MIN_CHOSEN;
+pub use password::{MIN_CHOSEN, new_secret};
 pub use principal::{Configured, Directory, NewPrincipal, Secret};
 pub use provider::ProviderError;
 

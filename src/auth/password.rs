@@ -26,13 +26,13 @@ const GENERATED: &str = "sha256:";
 pub(super) const NONE: &str = "sha256:none";
 
 /// A new secret of 256 bits: digits and letters only, so that no shell takes part of it for an option.
-pub(super) fn generate() -> SecretText {
+pub fn new_secret() -> SecretText {
     let mut bytes = Zeroizing::new([0u8; 32]);
     rand::rng().fill_bytes(bytes.as_mut_slice());
     SecretText(hex(bytes.as_slice()))
 }
 
-/// The hash of a secret that [`generate`] made.
+/// The hash of a secret that [`new_secret`] made.
 pub(super) fn hash_generated(secret: &str) -> String {
     format!("{GENERATED}{}", hex(&Sha256::digest(secret.as_bytes())))
 }
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_secret_fits_its_own_hash_alone() {
-        let (secret, other) = (generate(), generate());
+        let (secret, other) = (new_secret(), new_secret());
         assert_ne!(secret, other);
         let hash = hash_generated(&secret.0);
         assert!(verify(&secret.0, &hash) && !is_chosen(&hash));

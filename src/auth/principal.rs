@@ -284,7 +284,7 @@ async fn hash(secret: Secret) -> Result<(String, Option<SecretText>), Error> {
     match secret {
         Secret::Absent => Ok((password::NONE.to_owned(), None)),
         Secret::Generated => {
-            let secret = password::generate();
+            let secret = password::new_secret();
             Ok((password::hash_generated(&secret.0), Some(secret)))
         }
         Secret::Chosen(secret) => {

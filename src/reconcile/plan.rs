@@ -187,40 +187,36 @@ pub enum Reason {
     },
 }
 
-impl Reason {
-    /// All causes, in one word each.
-    pub const CAUSES: [&'static str; 12] = [
-        "nodes",
-        "too_large",
-        "repair_paused",
-        "repair_stopped",
-        "size_unknown",
-        "leaves_after_job",
-        "backs_off",
-        "gang_preparing",
-        "stopping",
-        "unseen",
-        "put_aside",
-        "panicked",
-    ];
+/// The cause of each reason, in one word: what is counted is what there is.
+macro_rules! causes {
+    ($($reason:ident => $word:literal,)*) => {
+        impl Reason {
+            /// All causes, in one word each.
+            pub const CAUSES: &'static [&'static str] = &[$($word),*];
 
-    /// Its cause.
-    pub fn cause(&self) -> &'static str {
-        match self {
-            Reason::NodesWanted { .. } => "nodes",
-            Reason::TooLarge { .. } => "too_large",
-            Reason::RepairPaused { .. } => "repair_paused",
-            Reason::RepairStopped { .. } => "repair_stopped",
-            Reason::SizeUnknown { .. } => "size_unknown",
-            Reason::LeavesAfterJob { .. } => "leaves_after_job",
-            Reason::BacksOff { .. } => "backs_off",
-            Reason::GangPreparing { .. } => "gang_preparing",
-            Reason::Stopping { .. } => "stopping",
-            Reason::Unseen { .. } => "unseen",
-            Reason::PutAside { .. } => "put_aside",
-            Reason::Panicked { .. } => "panicked",
+            /// Its cause.
+            pub fn cause(&self) -> &'static str {
+                match self {
+                    $(Reason::$reason { .. } => $word,)*
+                }
+            }
         }
-    }
+    };
+}
+
+causes! {
+    NodesWanted => "nodes",
+    TooLarge => "too_large",
+    RepairPaused => "repair_paused",
+    RepairStopped => "repair_stopped",
+    SizeUnknown => "size_unknown",
+    LeavesAfterJob => "leaves_after_job",
+    BacksOff => "backs_off",
+    GangPreparing => "gang_preparing",
+    Stopping => "stopping",
+    Unseen => "unseen",
+    PutAside => "put_aside",
+    Panicked => "panicked",
 }
 
 impl fmt::Display for Reason {

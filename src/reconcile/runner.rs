@@ -491,7 +491,7 @@ fn tell_leader(leads: bool) {
 }
 
 fn tell_waiting(reasons: &[Reason]) {
-    for cause in Reason::CAUSES {
+    for &cause in Reason::CAUSES {
         telemetry::waiting(cause, reasons.iter().filter(|reason| reason.cause() == cause).count());
     }
 }

@@ -66,7 +66,7 @@ use crate::store::Store;
 use crate::wake::Wake;
 pub use changes::{WaitingPlace, Watch, Woken};
 pub use follow::{Followed, Follower};
-pub use pool::{Calls, new_pool_secret};
+pub use pool::Calls;
 pub(crate) use role::is_assignable;
 pub use tag::{TagCount, TagUsed};
 pub use vault::{NoVaults, VaultError, Vaults};

@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rand::Rng;
-
+use crate::auth::new_secret;
 use crate::domain::pool::{Answer, Call, Joined, Question, Reply};
 use crate::error::{Error, ErrorCode};
 use crate::service::Service;
@@ -24,13 +21,6 @@ pub trait Calls: Send + Sync {
 
     /// Waits for a question, for less than half a minute. `Err` where another server leads, and asks.
     async fn question(&self, name: &str) -> Result<Option<Question>, ()>;
-}
-
-/// A new token or credential: 256 random bits.
-pub fn new_pool_secret() -> String {
-    let mut bytes = [0u8; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn refused() -> Error {
@@ -54,7 +44,7 @@ impl Service {
     /// `AuthenticationFailed` where it is none, was spent or has ended; `NotFound` where the server has no pool.
     pub async fn join_pool(&self, token: &str) -> Result<Joined, Error> {
         self.calls()?;
-        let credential = new_pool_secret();
+        let credential = new_secret().0.clone();
         let name = self.inner.store.join_member(token, &credential, self.now()).await?.ok_or_else(refused)?;
         tracing::info!(machine.name = name, "a machine joined the pool");
         Ok(Joined { name, credential })

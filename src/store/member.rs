@@ -1,8 +1,8 @@
 //! Machines of a pool that call in: their tokens, their credentials, and what operators tell them.
 
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::machine::token_hash;
 use super::{Store, StoreError};
 use crate::clock::Timestamp;
 
@@ -28,10 +28,6 @@ pub(crate) struct Caller {
     pub(crate) is_removed: bool,
 }
 
-fn hash(secret: &str) -> Vec<u8> {
-    Sha256::digest(secret.as_bytes()).to_vec()
-}
-
 impl Store {
     /// Lets a machine join with this token, in place of one that it has not joined with. `false` where it has joined: nothing is changed.
     ///
@@ -48,7 +44,7 @@ impl Store {
             "#,
             Uuid::now_v7(),
             name,
-            hash(token),
+            token_hash(token),
             until,
         )
         .execute(self.pool())
@@ -120,7 +116,7 @@ impl Store {
             from pool_member
             where removed_at is null and ((token_hash = $1 and token_expires_at > $2) or credential_hash = $1)
             "#,
-            hash(secret),
+            token_hash(secret),
             now,
         );
         Ok(found.fetch_optional(self.pool()).await?.is_some())
@@ -135,8 +131,8 @@ impl Store {
             where token_hash = $1 and token_expires_at > $3 and removed_at is null
             returning name
             "#,
-            hash(token),
-            hash(credential),
+            token_hash(token),
+            token_hash(credential),
             now,
         );
         Ok(name.fetch_optional(self.pool()).await?)
@@ -158,7 +154,7 @@ impl Store {
             where credential_hash = $1
             returning name, word, removed_at is not null as "is_removed!"
             "#,
-            hash(credential),
+            token_hash(credential),
             state,
             done,
             now,

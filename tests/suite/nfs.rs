@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Site, until_within};
+use crate::harness::{Server, Site, descends, until_within};
 
 /// Whether file servers can be had here. Where they cannot and are not demanded, says so; the test then ends.
 fn may_serve() -> bool {
@@ -118,19 +118,6 @@ fn processes(server: &Server, name: &str) -> Vec<u32> {
         }
     }
     found
-}
-
-fn descends(pid: u32, from: &[u32]) -> bool {
-    let mut pid = pid;
-    while pid > 1 {
-        if from.contains(&pid) {
-            return true;
-        }
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-        pid = parent.unwrap_or(0);
-    }
-    false
 }
 
 fn signal(pid: u32, signal: rustix::process::Signal) {

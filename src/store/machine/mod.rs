@@ -28,7 +28,7 @@ pub(super) const JOIN_LIFE: Duration = Duration::from_secs(3600);
 /// The field under which a join token is sealed for its machine.
 const JOIN_TOKEN: &str = "join_token";
 
-/// What is stored of a join token: it has 256 random bits, so that a plain hash tells nothing.
+/// What is stored of a join token, or of a pool's: it has 256 random bits, so that a plain hash tells nothing.
 pub(crate) fn token_hash(token: &str) -> Vec<u8> {
     Sha256::digest(token.as_bytes()).to_vec()
 }

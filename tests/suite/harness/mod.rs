@@ -8,10 +8,12 @@
 pub mod api;
 pub mod database;
 pub mod guard;
+pub mod process;
 pub mod server;
 pub mod site;
 pub mod wait;
 
+pub use process::descends;
 pub use server::{Server, Settings};
 pub use site::Site;
 pub use wait::{until, until_within};

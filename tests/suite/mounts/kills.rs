@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Yard, container, may_mount, put_cluster, share};
-use crate::harness::{Site, until};
+use crate::harness::{Site, descends, until};
 
 /// Processes of the yard's nodes whose arguments hold all `words`, by number, and how many mounts their view has below the mount root.
 fn processes(words: &[&str], below: &[u32]) -> Vec<u32> {
@@ -18,19 +18,6 @@ fn processes(words: &[&str], below: &[u32]) -> Vec<u32> {
     }
     found.sort_unstable();
     found
-}
-
-fn descends(pid: u32, from: &[u32]) -> bool {
-    let mut pid = pid;
-    while pid > 1 {
-        if from.contains(&pid) {
-            return true;
-        }
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-        pid = parent.unwrap_or(0);
-    }
-    false
 }
 
 /// FUSE mounts in the view of a node.

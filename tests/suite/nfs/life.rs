@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{devices, entries, may_serve, mount, processes, put_cluster, put_server, run, server_body, server_path};
 use crate::harness::wait::PATIENCE;
-use crate::harness::{Server, Site, until};
+use crate::harness::{Server, Site, descends, until};
 
 /// What root of a node may try: the gate with a forged pass, and the server's address.
 const KNOCK: &str = "
@@ -236,7 +236,7 @@ async fn data_survive_the_server_the_agent_the_machine_and_the_control_plane() {
     let site = Site { api: server.api(), ..site };
     // The machine is killed: another one has its disk.
     let before = site.api.get(&server_path(&site, "nfs")).await.expect(200).body["properties"]["mountSettings"].take();
-    let machine = nodes.into_iter().find(|node| super::descends(third, &[*node])).expect("the file server's");
+    let machine = nodes.into_iter().find(|node| descends(third, &[*node])).expect("the file server's");
     server.kill_process(machine);
     until("another one", || async { count(&server) }, |now| now.is_some_and(|now| now != third)).await;
     until("the load goes on", || async { run_count(&server) }, |count| *count == 1).await;
@@ -259,7 +259,7 @@ fn keepers(server: &Server) -> Vec<u32> {
     for entry in std::fs::read_dir("/proc").expect("readable").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if command.split(|byte| *byte == 0).any(|word| word == b"keep-export") && super::descends(pid, &nodes) {
+        if command.split(|byte| *byte == 0).any(|word| word == b"keep-export") && descends(pid, &nodes) {
             found.push(pid);
         }
     }

@@ -12,8 +12,8 @@ use nfs3_types::rpc::{RPC_VERSION_2, auth_unix, call_body, msg_body, opaque_auth
 use nfs3_types::xdr_codec::{Opaque, Pack, Unpack, Void};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use crate::harness::Server;
 use crate::harness::wait::PATIENCE;
+use crate::harness::{Server, descends};
 
 /// A procedure: program, version, number.
 pub(super) type Procedure = (u32, u32, u32);
@@ -172,7 +172,7 @@ pub(super) fn pass(server: &Server) -> Pass {
     let entries = std::fs::read_dir("/proc").expect("readable").flatten();
     let mut orders = entries.filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
-        let variables = super::descends(pid, &nodes).then(|| std::fs::read(entry.path().join("environ")).ok())??;
+        let variables = descends(pid, &nodes).then(|| std::fs::read(entry.path().join("environ")).ok())??;
         let order = variables.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"BATCHYARD_NFS="))?;
         serde_json::from_slice::<serde_json::Value>(order).ok()
     });

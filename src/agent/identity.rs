@@ -9,10 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::agent::client::Ask;
-use crate::agent::protocol::{JOIN_PATH, Join, Joined, LoginWay, VERSION};
+use crate::agent::protocol::{JOIN_PATH, Join, Joined};
 use crate::agent::record::{find_private, write_private};
-use crate::domain::bootstrap::AgentBootstrap;
-use crate::domain::gpu::Gpu;
 
 /// Longest time of one attempt to join.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -70,25 +68,20 @@ impl Identity {
         self.credential = None;
     }
 
+    /// SHA-256, in hex, of the key.
+    pub(super) fn key_hash(&self) -> String {
+        hex(&Sha256::digest(self.key))
+    }
+
     /// The request that trades the token for a credential. Repeating it is harmless.
     ///
     /// # Errors
     /// None in practice: the document is always one.
-    pub(super) fn join(&self, bootstrap: &AgentBootstrap, boot_id: &str, login: LoginWay, gpus: &[Gpu]) -> io::Result<Ask> {
-        let join = Join {
-            protocol: VERSION,
-            machine: bootstrap.machine.clone(),
-            token: bootstrap.join_token.clone(),
-            key_hash: hex(&Sha256::digest(self.key)),
-            boot_id: boot_id.to_owned(),
-            isolation: bootstrap.isolation.as_str().to_owned(),
-            login,
-            gpus: gpus.to_vec(),
-        };
+    pub(super) fn join(join: &Join) -> io::Result<Ask> {
         Ok(Ask {
             path: JOIN_PATH.to_owned(),
             content_type: "application/json",
-            body: serde_json::to_vec(&join)?.into(),
+            body: serde_json::to_vec(join)?.into(),
             credential: None,
             deadline: DEADLINE,
         })

@@ -19,15 +19,18 @@ const HOLD: Duration = Duration::from_millis(20);
 
 /// What was said of a node, or is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Said {
-    pub(super) setup: Setup,
-    pub(super) health: Vec<Probe>,
-    pub(super) parts: Vec<Seen>,
+pub struct Said {
+    /// Its setup.
+    pub setup: Setup,
+    /// What it proved of itself.
+    pub health: Vec<Probe>,
+    /// Its parts of attempts.
+    pub parts: Vec<Seen>,
 }
 
 /// What to send next.
 #[derive(Debug)]
-pub(super) enum Say {
+pub enum Say {
     /// Nothing before this time, if there is one.
     Nothing(Option<Instant>),
     /// A report, with the output of one part.
@@ -36,9 +39,23 @@ pub(super) enum Say {
     Output(AttemptUid, OutputQuery, bytes::Bytes),
 }
 
-/// What can be said of a node without sending output: for the poll.
-pub(super) fn current(node: &Node) -> Said {
-    say(node, None)
+/// What is on a node, as far as servers are told of it.
+pub trait Runner {
+    /// What to send next, given what was said last.
+    fn next(&mut self, last: Option<&Said>, now: Instant) -> Say;
+
+    /// What can be said without sending output: for the poll.
+    fn current(&self) -> Said;
+}
+
+impl Runner for Node {
+    fn next(&mut self, last: Option<&Said>, now: Instant) -> Say {
+        next(self, last, now)
+    }
+
+    fn current(&self) -> Said {
+        say(self, None)
+    }
 }
 
 fn say(node: &Node, with_output_of: Option<AttemptUid>) -> Said {
@@ -58,8 +75,7 @@ fn seen(attempt: AttemptUid, part: &Part, with_output: bool, is_settled: bool) -
     Seen { attempt, state, started_at: part.started_at(), end, ended_at }
 }
 
-/// What to send next, given what was said last.
-pub(super) fn next(node: &mut Node, last: Option<&Said>, now: Instant) -> Say {
+fn next(node: &mut Node, last: Option<&Said>, now: Instant) -> Say {
     let mut output = None;
     for (attempt, part) in &mut node.parts {
         match part.shipper_mut().map(Shipper::next) {

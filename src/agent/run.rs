@@ -1,55 +1,28 @@
-//! The agent's loop: polls for what the node should be, reports what it sees, and does what follows.
-//!
-//! Two lanes to the server. One holds the poll, the other sends reports and output, one at a time. Reports of a session count in
-//! order, so that a poll, which is a report too, starts only while no report is under way: what overtakes it says the same and more.
-//! Only polls bring the desired state: their answers cannot overtake each other.
+//! The agent's loop: what happens on the node, what the server answers, and what follows from both.
 
-use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use rand::RngExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::agent::boot::boot_id;
-use crate::agent::client::{Ask, Client, ClientError, Lane};
 use crate::agent::gpus;
-use crate::agent::identity::Identity;
 use crate::agent::isolate;
 use crate::agent::layout::Roots;
+use crate::agent::link::{Link, News};
 use crate::agent::login::Login;
 use crate::agent::node::{Heard, Node};
 use crate::agent::own_log::keep_short;
-use crate::agent::protocol::{Chunk, MAX_WAIT_MS, OUTPUT_PATH, OutputQuery, SYNC_PATH, Sync, Synced, VERSION};
-use crate::agent::report::{Said, Say, current, next};
 use crate::agent::start::Starter;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::bootstrap::{AgentBootstrap, NODE_VARIABLE, ServerAddress};
-use crate::domain::gpu::Gpu;
-use crate::fence::{self, Moment};
-use crate::id::AttemptUid;
 use crate::task::Tasks;
-
-/// Longest time until a report is answered.
-const REPORT_DEADLINE: Duration = Duration::from_secs(15);
-
-/// Longest time until a large piece of output is taken.
-const OUTPUT_DEADLINE: Duration = Duration::from_secs(60);
-
-/// What a poll may take beyond the time that the server holds it.
-const POLL_MARGIN: Duration = Duration::from_secs(10);
 
 /// Time between the first new byte and looking for more: what is written in one go is sent in one go.
 const GATHER: Duration = Duration::from_millis(20);
-
-/// Waits after failures are drawn below a bound that doubles from the first to the last.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// Runs the agent that `bootstrap` describes, until it is asked to end. What it started goes on without it.
 ///
@@ -70,110 +43,30 @@ pub fn run(bootstrap: &Path) -> io::Result<()> {
     result
 }
 
-type Asked<T> = Pin<Box<dyn Future<Output = (Lane, T, Result<Bytes, ClientError>)> + Send>>;
-
-/// One lane: either at rest, with the time before which nothing is asked, or asking.
-enum Traffic<T> {
-    Rest(Lane, Option<Instant>),
-    Asking(Asked<T>),
-}
-
-impl<T: Send + 'static> Traffic<T> {
-    fn new() -> Traffic<T> {
-        Traffic::Rest(Lane::default(), None)
-    }
-
-    /// Whether it may ask now; else when it may, if that is known.
-    fn may_ask(&self, now: Instant) -> Result<(), Option<Instant>> {
-        match self {
-            Traffic::Rest(_, Some(until)) if *until > now => Err(Some(*until)),
-            Traffic::Rest(..) => Ok(()),
-            Traffic::Asking(_) => Err(None),
-        }
-    }
-
-    fn ask(&mut self, client: &std::sync::Arc<Client>, what: T, ask: Ask) {
-        let Traffic::Rest(lane, _) = std::mem::replace(self, Traffic::new()) else { return };
-        let client = client.clone();
-        let mut lane = lane;
-        *self = Traffic::Asking(Box::pin(async move {
-            let answer = lane.ask(&client, ask).await;
-            (lane, what, answer)
-        }));
-    }
-
-    /// The answer, once there is one.
-    async fn answered(&mut self) -> (T, Result<Bytes, ClientError>) {
-        let Traffic::Asking(asked) = self else { return std::future::pending().await };
-        let (lane, what, answer) = asked.await;
-        *self = Traffic::Rest(lane, None);
-        (what, answer)
-    }
-
-    fn rest_until(&mut self, until: Instant) {
-        if let Traffic::Rest(_, rest) = self {
-            *rest = Some(until);
-        }
-    }
-}
-
-/// What is under way on the reports' lane.
-enum Sent {
-    Join(Moment),
-    Report(Said, Option<AttemptUid>, Moment),
-    Output(AttemptUid),
-}
-
 struct Agent {
     node: Node,
-    identity: Identity,
     login: Login,
-    gpus: Vec<Gpu>,
-    client: std::sync::Arc<Client>,
+    link: Link,
     heard: UnboundedReceiver<Heard>,
-    session: uuid::Uuid,
-    seq: u64,
-    revision: u64,
-    said: Option<Said>,
-    /// With each poll when it was sent.
-    polls: Traffic<Moment>,
-    reports: Traffic<Sent>,
-    failures: u32,
     /// When to look for what was written.
     look_at: Option<Instant>,
 }
 
 impl Agent {
     fn start(bootstrap: AgentBootstrap, path: &Path, tasks: &Tasks) -> io::Result<Agent> {
-        let identity = Identity::load_or_create(&bootstrap.state_dir)?;
         let login = Login::find(&bootstrap, hidden(&bootstrap, path), tasks.clone());
-        let client = Client::new(&bootstrap.server, tasks.clone())?;
         let (sender, heard) = unbounded_channel();
-        let gpus = gpus::start(&bootstrap, &sender);
+        let boot_id = boot_id(bootstrap.isolation)?;
+        let link = Link::open(&bootstrap, boot_id.clone(), login.way(), gpus::start(&bootstrap, &sender), tasks)?;
         let starter = Starter {
             roots: Roots::new(&bootstrap),
-            boot_id: boot_id(bootstrap.isolation)?,
+            boot_id,
             hidden: hidden(&bootstrap, path),
             mark: mark(),
             server_ahead: None,
             bootstrap,
         };
-        Ok(Agent {
-            node: Node::recover(starter, tasks.clone(), sender)?,
-            identity,
-            login,
-            gpus,
-            client: std::sync::Arc::new(client),
-            heard,
-            session: uuid::Uuid::new_v4(),
-            seq: 0,
-            revision: 0,
-            said: None,
-            polls: Traffic::new(),
-            reports: Traffic::new(),
-            failures: 0,
-            look_at: None,
-        })
+        Ok(Agent { node: Node::recover(starter, tasks.clone(), sender)?, login, link, heard, look_at: None })
     }
 
     async fn run(mut self) -> io::Result<()> {
@@ -191,8 +84,7 @@ impl Agent {
                         self.node.heard(heard);
                     }
                 }
-                (asked, answer) = self.polls.answered() => self.polled(asked, answer),
-                (sent, answer) = self.reports.answered() => self.sent(sent, answer),
+                news = self.link.news() => self.learn(news),
                 () = self.node.watch.changed(), if self.look_at.is_none() => self.look_at = Some(Instant::now() + GATHER),
                 () = sleep_until(wake_at) => {}
             }
@@ -206,7 +98,6 @@ impl Agent {
         for at in [self.node.settle(now), self.node.look_beside(now), self.node.look_at_export(now)].into_iter().flatten() {
             wake_at = Some(wake_at.map_or(at, |before| before.min(at)));
         }
-        let mut wake = |at: Option<Instant>| wake_at = [wake_at, at].into_iter().flatten().min();
         if self.look_at.is_none() && self.node.is_to_look() {
             self.look_at = Some(now + GATHER);
         }
@@ -214,188 +105,27 @@ impl Agent {
             self.look_at = None;
             self.node.look();
         }
-        wake(self.look_at);
-        match self.reports.may_ask(now) {
-            Ok(()) => wake(self.send(now)?),
-            Err(at) => wake(at),
-        }
-        // A report that is due goes first, and a poll only while none is under way.
-        if self.identity.credential().is_some() && !matches!(self.reports, Traffic::Asking(_)) && self.said.is_some() {
-            match self.polls.may_ask(now) {
-                Ok(()) => self.poll()?,
-                Err(at) => wake(at),
-            }
-        }
-        Ok(wake_at)
+        let said_at = self.link.step(&mut self.node, now)?;
+        Ok([wake_at, self.look_at, said_at].into_iter().flatten().min())
     }
 
-    /// Sends what is to be sent, if anything is.
-    fn send(&mut self, now: Instant) -> io::Result<Option<Instant>> {
-        if self.identity.credential().is_none() {
-            let starter = &self.node.starter;
-            let ask = self.identity.join(&starter.bootstrap, &starter.boot_id, self.login.way(), &self.gpus)?;
-            self.reports.ask(&self.client, Sent::Join(Moment::now()), ask);
-            return Ok(None);
-        }
-        match next(&mut self.node, self.said.as_ref(), now) {
-            Say::Nothing(until) => return Ok(until),
-            Say::Report(said, output) => {
-                let attempt = output.as_ref().map(|(attempt, _)| *attempt);
-                let ask = self.sync(&said, Duration::ZERO, output.map(|(_, chunks)| chunks).unwrap_or_default())?;
-                self.reports.ask(&self.client, Sent::Report(said, attempt, Moment::now()), ask);
-            }
-            Say::Output(attempt, at, body) => {
-                let ask = Ask {
-                    path: output_path(&at),
-                    content_type: "application/octet-stream",
-                    body,
-                    credential: self.identity.credential().map(str::to_owned),
-                    deadline: OUTPUT_DEADLINE,
-                };
-                self.reports.ask(&self.client, Sent::Output(attempt), ask);
-            }
-        }
-        Ok(None)
-    }
-
-    fn poll(&mut self) -> io::Result<()> {
-        let said = current(&self.node);
-        let ask = self.sync(&said, Duration::from_millis(MAX_WAIT_MS.into()), Vec::new())?;
-        self.polls.ask(&self.client, Moment::now(), ask);
-        Ok(())
-    }
-
-    fn sync(&mut self, said: &Said, wait: Duration, output: Vec<Chunk>) -> io::Result<Ask> {
-        self.seq += 1;
-        let sync = Sync {
-            protocol: VERSION,
-            session: self.session,
-            boot_id: self.node.starter.boot_id.clone(),
-            seq: self.seq,
-            have: self.revision,
-            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(MAX_WAIT_MS),
-            setup: said.setup.clone(),
-            health: said.health.clone(),
-            assignments: said.parts.clone(),
-            output,
-        };
-        Ok(Ask {
-            path: SYNC_PATH.to_owned(),
-            content_type: "application/json",
-            body: serde_json::to_vec(&sync)?.into(),
-            credential: self.identity.credential().map(str::to_owned),
-            deadline: if wait.is_zero() { REPORT_DEADLINE } else { wait + POLL_MARGIN },
-        })
-    }
-
-    /// A server answered what it was asked then, and has it on record that it heard the node.
-    fn was_heard(&self, asked: Moment) {
-        if let Some(file) = &self.node.starter.bootstrap.fence
-            && let Err(error) = fence::renew(file, asked)
-        {
-            tracing::error!(%error, "it cannot be written down that a server answers: the node will end itself");
-        }
-    }
-
-    fn polled(&mut self, asked: Moment, answer: Result<Bytes, ClientError>) {
+    fn learn(&mut self, news: News) {
         keep_short(io::stderr().as_fd());
-        match answer.and_then(|body| read(&body)) {
-            Ok(synced) => {
-                self.failures = 0;
-                self.was_heard(asked);
-                if let Some(credential) = synced.credential {
-                    self.identity.keep(credential);
-                }
-                if let Some(now) = synced.now {
-                    self.node.starter.server_ahead = Some(now - SystemClock.now());
-                }
-                if let Some(desired) = synced.desired {
-                    self.revision = synced.revision;
-                    if let Some(account) = &desired.account {
-                        self.login.let_in(account);
-                    }
-                    self.node.want(desired);
-                }
-            }
-            Err(error) => {
-                let until = self.failed(&error);
-                self.polls.rest_until(until);
-            }
+        if let Some(now) = news.now {
+            self.node.starter.server_ahead = Some(now - SystemClock.now());
         }
-    }
-
-    fn sent(&mut self, sent: Sent, answer: Result<Bytes, ClientError>) {
-        let error = match (sent, answer) {
-            (Sent::Join(asked), Ok(body)) => match self.identity.joined(&body) {
-                Ok(()) => {
-                    self.was_heard(asked);
-                    None
-                }
-                Err(error) => Some(ClientError::Unreachable(error)),
-            },
-            (Sent::Report(said, output, asked), Ok(body)) => match read(&body) {
-                Ok(Synced { credential, .. }) => {
-                    self.was_heard(asked);
-                    if let Some(credential) = credential {
-                        self.identity.keep(credential);
-                    }
-                    self.said = Some(said);
-                    self.acknowledged(output);
-                    None
-                }
-                Err(error) => Some(error),
-            },
-            (Sent::Output(attempt), Ok(_)) => {
-                self.acknowledged(Some(attempt));
-                None
-            }
-            (Sent::Output(attempt), Err(ClientError::Other(status, text))) if status.is_client_error() => {
-                // It would be refused again and again, and keep the job from ending.
-                tracing::error!(%attempt, http.status = status.as_u16(), answer = text, "a piece of output is refused and left out");
-                self.acknowledged(Some(attempt));
-                None
-            }
-            (_, Err(error)) => Some(error),
-        };
-        match error {
-            None => self.failures = 0,
-            Some(error) => {
-                let until = self.failed(&error);
-                self.reports.rest_until(until);
-            }
-        }
-    }
-
-    fn acknowledged(&mut self, attempt: Option<AttemptUid>) {
-        let shipper = attempt.and_then(|attempt| self.node.parts.get_mut(&attempt)).and_then(|part| part.shipper_mut());
-        if let Some(shipper) = shipper {
+        if let Some(attempt) = news.taken
+            && let Some(shipper) = self.node.parts.get_mut(&attempt).and_then(|part| part.shipper_mut())
+        {
             shipper.acknowledged();
         }
-    }
-
-    /// Takes in a failure. Answers when to try again: at a time drawn from all of the wait, so that many agents do not come at once.
-    fn failed(&mut self, error: &ClientError) -> Instant {
-        self.failures = self.failures.saturating_add(1);
-        let bound = BACK_OFF.0.saturating_mul(1 << self.failures.min(10)).min(BACK_OFF.1);
-        let mut wait = bound.mul_f64(rand::rng().random::<f64>());
-        match error {
-            ClientError::Refused(_) => {
-                self.identity.forget();
-                wait += BACK_OFF.0;
+        if let Some(desired) = news.desired {
+            if let Some(account) = &desired.account {
+                self.login.let_in(account);
             }
-            ClientError::Busy(Some(after)) => wait += (*after).min(BACK_OFF.1),
-            _ => {}
+            self.node.want(desired);
         }
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        if self.failures.is_power_of_two() {
-            tracing::warn!(%error, cause, failures = self.failures, "the server was asked in vain");
-        }
-        Instant::now() + wait
     }
-}
-
-fn read(body: &[u8]) -> Result<Synced, ClientError> {
-    serde_json::from_slice(body).map_err(|error| ClientError::Unreachable(error.into()))
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -403,19 +133,6 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-fn output_path(at: &OutputQuery) -> String {
-    let text = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    format!(
-        "{OUTPUT_PATH}?attempt={}&directory={}&path={}&generation={}&offset={}&modified_at={}",
-        at.attempt,
-        text(&at.directory),
-        text(&at.path),
-        at.generation,
-        at.offset,
-        at.modified_at
-    )
 }
 
 /// What of ours is not there for jobs and setup tasks.

@@ -13,6 +13,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rand::RngExt;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -53,6 +54,8 @@ fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientE
 /// How servers are reached.
 pub(super) struct Client {
     target: Target,
+    /// Where it begins to look for a server: agents of one host spread over its servers.
+    first: usize,
     tasks: Tasks,
 }
 
@@ -69,7 +72,7 @@ impl Client {
             ServerAddress::Sockets(folder) => Target::Sockets(folder.clone()),
             ServerAddress::Https { url, ca } => https(url, ca)?,
         };
-        Ok(Client { target, tasks })
+        Ok(Client { target, first: rand::rng().random_range(0..=usize::from(u16::MAX)), tasks })
     }
 
     async fn connect(&self, skip: usize) -> Result<SendRequest<Full<Bytes>>, ClientError> {
@@ -78,7 +81,8 @@ impl Client {
                 let sockets = server_sockets::list(folder).map_err(ClientError::Unreachable)?;
                 let mut last = server_sockets::absent();
                 let count = sockets.len();
-                for socket in sockets.iter().cycle().skip(skip.checked_rem(count).unwrap_or(0)).take(count) {
+                let begin = self.first.wrapping_add(skip).checked_rem(count).unwrap_or(0);
+                for socket in sockets.iter().cycle().skip(begin).take(count) {
                     match UnixStream::connect(socket).await {
                         Ok(stream) => return self.shake_hands(stream).await,
                         Err(error) => last = error,

@@ -18,7 +18,9 @@ use rand::RngExt;
 
 use crate::agent::client::{Ask, Client, ClientError, Lane};
 use crate::agent::identity::Identity;
-use crate::agent::protocol::{Chunk, Desired, Join, LoginWay, MAX_WAIT_MS, OUTPUT_PATH, OutputQuery, SYNC_PATH, Sync, Synced, VERSION};
+use crate::agent::protocol::{
+    Chunk, Desired, Join, LoginWay, MAX_WAIT_MS, OUTPUT_PATH, OutputQuery, SYNC_PATH, Sync, Synced, VERSION,
+};
 use crate::agent::report::{Runner, Said, Say};
 use crate::clock::Timestamp;
 use crate::domain::bootstrap::AgentBootstrap;
@@ -127,13 +129,7 @@ impl Link {
     ///
     /// # Errors
     /// The agent's own folder cannot be used, or the server's address is none.
-    pub fn open(
-        bootstrap: &AgentBootstrap,
-        boot_id: String,
-        login: LoginWay,
-        gpus: Vec<Gpu>,
-        tasks: &Tasks,
-    ) -> io::Result<Link> {
+    pub fn open(bootstrap: &AgentBootstrap, boot_id: String, login: LoginWay, gpus: Vec<Gpu>, tasks: &Tasks) -> io::Result<Link> {
         let identity = Identity::load_or_create(&bootstrap.state_dir)?;
         let join = Join {
             protocol: VERSION,

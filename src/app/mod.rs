@@ -24,6 +24,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, Driver, Environment};
+use crate::driver::SharedDriver;
 use crate::store::RECONCILER_CONNECTIONS;
 use crate::store::embedded::{self, Embedded};
 use crate::wire::ApiVersion;
@@ -81,10 +82,22 @@ pub fn up(options: &Options) -> Result<()> {
 /// # Errors
 /// As of [`up`].
 pub fn serve(options: &Options) -> Result<()> {
+    serve_machines(options, None)
+}
+
+/// As [`serve`], with machines of `driver` in place of those that the settings name. Agents on them reach the server by https.
+///
+/// # Errors
+/// As of [`up`].
+pub fn serve_with(options: &Options, driver: SharedDriver) -> Result<()> {
+    serve_machines(options, Some(driver))
+}
+
+fn serve_machines(options: &Options, driver: Option<SharedDriver>) -> Result<()> {
     let environment = Environment::read();
     let config = settings(options, &environment)?;
     let runtime = prepare(&config)?;
-    let result = runtime.block_on(run_serve(&config, options, &environment));
+    let result = runtime.block_on(run_serve(&config, options, &environment, driver));
     runtime.shutdown_timeout(LAST);
     result
 }
@@ -176,7 +189,7 @@ async fn run_up(config: &Config, options: &Options, environment: &Environment) -
         () = signals.next() => return Ok(()),
     };
     let started = tokio::select! {
-        started = start(config, options, postgres.url(), run, listeners) => started.map(Some),
+        started = start(config, options, postgres.url(), run, listeners, None) => started.map(Some),
         () = signals.next() => Ok(None),
     };
     let result = match started {
@@ -192,7 +205,7 @@ async fn run_up(config: &Config, options: &Options, environment: &Environment) -
     result
 }
 
-async fn run_serve(config: &Config, options: &Options, environment: &Environment) -> Result<()> {
+async fn run_serve(config: &Config, options: &Options, environment: &Environment, driver: Option<SharedDriver>) -> Result<()> {
     let mut signals = Signals::listen()?;
     let url = database_url(config)?;
     let _held = DataFolder::hold(&config.folders.data, Hold::Shared)?;
@@ -200,7 +213,7 @@ async fn run_serve(config: &Config, options: &Options, environment: &Environment
     let run = folder::run_folder(&config.folders.run, environment);
     folder::make_private(&run)?;
     let server = tokio::select! {
-        started = start(config, options, url, run, listeners) => started?,
+        started = start(config, options, url, run, listeners, driver) => started?,
         () = signals.next() => return Ok(()),
     };
     signals.next().await;
@@ -209,9 +222,16 @@ async fn run_serve(config: &Config, options: &Options, environment: &Environment
 }
 
 /// Starts the server and says so.
-async fn start(config: &Config, options: &Options, url: String, run: PathBuf, listeners: Listeners) -> Result<Server> {
+async fn start(
+    config: &Config,
+    options: &Options,
+    url: String,
+    run: PathBuf,
+    listeners: Listeners,
+    driver: Option<SharedDriver>,
+) -> Result<Server> {
     let endpoints = Endpoints { http: listeners.endpoint(), https: listeners.tls_endpoint() };
-    let server = Server::start(config, url, run, listeners).await?;
+    let server = Server::start(config, url, run, listeners, driver).await?;
     if let Some(file) = &options.env_file {
         console::write_env_file(file, &server, &endpoints).await?;
     }

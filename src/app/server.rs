@@ -35,8 +35,8 @@ use crate::wire::platform::Location;
 /// The mount point below `AZ_BATCHAI_MOUNT_ROOT` at which local nodes have the share.
 const SHARE: &str = "shared";
 
-/// Connections of agents at once: two for each of a thousand nodes.
-const AGENT_CONNECTIONS: usize = 2048;
+/// Connections of agents at once: two for each of four thousand nodes.
+const AGENT_CONNECTIONS: usize = 8192;
 
 /// Time that agents' requests have when the server stops: a report in flight is taken, a long poll is cut.
 const AGENT_DRAIN: Duration = Duration::from_secs(1);
@@ -110,8 +110,15 @@ impl service::Calls for Called {
 }
 
 impl Server {
-    /// Builds every part over a database that is there, and serves. `run` is the folder of sockets.
-    pub(super) async fn start(config: &Config, url: String, run: PathBuf, listeners: Listeners) -> Result<Server> {
+    /// Builds every part over a database that is there, and serves. `run` is the folder of sockets; `driver` goes before the one that the
+    /// settings name.
+    pub(super) async fn start(
+        config: &Config,
+        url: String,
+        run: PathBuf,
+        listeners: Listeners,
+        driver: Option<SharedDriver>,
+    ) -> Result<Server> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = connect(config, url).await?;
         let keys_folder = config.folders.keys.clone();
@@ -132,7 +139,10 @@ impl Server {
         let prefix = prefix(&installation);
         let sockets_folder = sockets::folder(&run);
         let home = Home { url: listeners.tls_endpoint(), authority: tls.as_ref().and_then(Tls::authority) };
-        let nodes = build_driver(config, &prefix, &run, &home).await?;
+        let nodes = match driver {
+            Some(driver) => Some(Nodes { driver, share: None, registries: None, calls: None }),
+            None => build_driver(config, &prefix, &run, &home).await?,
+        };
         let files = open_files(config, &store, nodes.as_ref()).await?;
         let wake = Wake::default();
         let service = Service::new(service::Parts {

@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often it is told that there is no place.
+const TELL: Duration = Duration::from_secs(60);
 
 /// Counts connections. Clones count together.
 #[derive(Clone, Debug)]
@@ -16,6 +20,19 @@ pub struct Budget {
 struct Counts {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
+    told: Option<Instant>,
+}
+
+impl Counts {
+    /// Tells of a connection without a place: many agents behind one address look like one that takes too much.
+    fn tell(&mut self, address: Option<IpAddr>, setting: &str, limit: usize) {
+        if self.told.is_some_and(|told| told.elapsed() < TELL) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let peer = address.map(tracing::field::display);
+        tracing::warn!(peer, limit, "connections are closed for want of a place: {setting} is used up");
+    }
 }
 
 /// A counted connection; dropping it gives its place back.
@@ -36,11 +53,13 @@ impl Budget {
         let address = address.map(network);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.total >= self.total {
+            counts.tell(address, "listen.connections", self.total);
             return None;
         }
         if let Some(address) = address {
             let count = counts.by_address.entry(address).or_default();
             if *count >= self.per_address {
+                counts.tell(Some(address), "listen.connections_per_address", self.per_address);
                 return None;
             }
             *count += 1;

@@ -23,8 +23,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{Origin, Scheme};
@@ -34,6 +36,10 @@ pub use budget::Budget;
 
 /// Time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// TLS handshakes at once, and how long each is one of them: what costs is the answer to the first message, and a client that takes its
+/// time for the next one has no turn meanwhile. When thousands come back together, requests of others go between.
+const HANDSHAKES: (usize, Duration) = (8, Duration::from_millis(10));
 
 /// Most concurrent requests of one HTTP/2 connection.
 const STREAMS: u32 = 128;
@@ -58,6 +64,7 @@ enum Refusal {
 /// Serves a TCP listener, as https where `tls` is given, until `tasks` stop; requests in flight are answered first.
 pub fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router: Router, budget: Budget, tasks: &Tasks) {
     let acceptor = tls.map(TlsAcceptor::from);
+    let turns = Arc::new(Semaphore::new(HANDSHAKES.0));
     let connections = tasks.clone();
     tasks.spawn_cancellable("accept", async move {
         loop {
@@ -68,17 +75,15 @@ pub fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router: Rout
                     continue;
                 }
             };
-            let Some(place) = budget.take(Some(peer.ip())) else {
-                tracing::debug!(peer = %peer.ip(), "a connection too many");
-                continue;
-            };
+            let Some(place) = budget.take(Some(peer.ip())) else { continue };
             let _ = stream.set_nodelay(true);
-            let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), connections.shutdown());
+            let (acceptor, turns) = (acceptor.clone(), Arc::clone(&turns));
+            let (router, shutdown) = (router.clone(), connections.shutdown());
             connections.spawn("connection", async move {
                 match acceptor {
                     None => converse(stream, Origin { scheme: Scheme::Http }, Some(peer), router, shutdown).await,
                     Some(acceptor) => {
-                        let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream));
+                        let handshake = tokio::time::timeout(HANDSHAKE, shake_hands(&acceptor, &turns, stream));
                         if let Some(Ok(Ok(stream))) = shutdown.run_until_cancelled(handshake).await {
                             converse(stream, Origin { scheme: Scheme::Https }, Some(peer), router, shutdown).await;
                         }
@@ -88,6 +93,19 @@ pub fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router: Rout
             });
         }
     });
+}
+
+/// A TLS handshake, in its turn.
+async fn shake_hands(acceptor: &TlsAcceptor, turns: &Semaphore, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    // Who says nothing waits for no turn.
+    stream.readable().await?;
+    let turn = turns.acquire().await.map_err(io::Error::other)?;
+    let mut handshake = pin!(acceptor.accept(stream));
+    if let Ok(ended) = tokio::time::timeout(HANDSHAKES.1, handshake.as_mut()).await {
+        return ended;
+    }
+    drop(turn);
+    handshake.await
 }
 
 /// Serves a unix socket as [`serve`] does. Who can open it is a matter of its folder.

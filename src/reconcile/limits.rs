@@ -95,9 +95,9 @@ impl Default for Limits {
             quota_retry: Duration::from_secs(15),
             effect_deadline: Duration::from_secs(120),
             rows_deadline: Duration::from_secs(10),
-            lease_ttl: Duration::from_millis(2_500),
-            lease_renew: Duration::from_millis(800),
-            lease_poll: Duration::from_millis(500),
+            lease_ttl: Duration::from_millis(2_000),
+            lease_renew: Duration::from_millis(600),
+            lease_poll: Duration::from_millis(200),
             rest: Duration::from_millis(50),
             tick: Duration::from_secs(1),
             list_every: Duration::from_secs(2),
@@ -174,4 +174,17 @@ pub(super) fn machine_of(name: &str) -> Option<MachineUid> {
         return None;
     }
     Uuid::try_parse(hex).ok().map(MachineUid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_dies_is_followed_well_within_three_seconds() {
+        let limits = Limits::default();
+        // The lease was renewed just before; another asked for it just before it ended.
+        assert!(limits.lease_ttl + limits.lease_poll <= Duration::from_millis(2_500));
+        assert!(limits.lease_renew * 3 <= limits.lease_ttl, "a renewal may fail, and the next one too");
+    }
 }

@@ -79,7 +79,7 @@ pub struct Memory {
     strangers: BTreeMap<MachineUid, Stranger>,
     stopping: BTreeMap<AttemptUid, Timestamp>,
     losses: BTreeMap<ResourceUid, Losses>,
-    aside: BTreeMap<ResourceUid, Aside>,
+    aside: BTreeMap<ResourceUid, Refused>,
 }
 
 #[derive(Debug)]
@@ -118,6 +118,15 @@ struct Losses {
 #[derive(Debug)]
 struct Aside {
     tries: u32,
+    until: Timestamp,
+}
+
+/// A resource whose changes were refused in pass after pass.
+#[derive(Debug)]
+struct Refused {
+    passes: u32,
+    /// The stamp of the last of them: each reads rows anew.
+    last: Option<u64>,
     until: Timestamp,
 }
 
@@ -372,9 +381,12 @@ impl Memory {
     /// What was decided for a resource could not be written. Rows that move while they are decided about are nothing odd; one that
     /// is refused again and again is put aside, longer each time. Answers for how many times in a row that was so.
     pub fn put_aside(&mut self, about: ResourceUid, now: Timestamp, limits: &Limits) -> u32 {
-        let aside = self.aside.entry(about).or_insert(Aside { tries: 0, until: now });
-        aside.tries += 1;
-        let beyond = aside.tries.saturating_sub(FREE_REFUSALS);
+        let aside = self.aside.entry(about).or_insert(Refused { passes: 0, last: None, until: now });
+        // Each machine of a cluster is a group of its own: however many of them a pass could not write, it is one that was refused.
+        if aside.last.replace(self.stamp) != Some(self.stamp) {
+            aside.passes += 1;
+        }
+        let beyond = aside.passes.saturating_sub(FREE_REFUSALS);
         if beyond > 0 {
             aside.until = now + limits.back_off(beyond);
         }

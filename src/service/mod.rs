@@ -152,6 +152,8 @@ struct Inner {
     /// Machines whose agents got a credential lately.
     issued: Cache<MachineUid, ()>,
     waiters: agent::Waiters,
+    /// Agents' turns at the database.
+    turns: agent::Turns,
     changes: changes::Changes,
     line: submit::Line,
     stopping: CancellationToken,
@@ -335,6 +337,7 @@ impl Service {
         } = parts;
         let inner = Inner {
             server: uuid::Uuid::new_v4(),
+            turns: agent::Turns::new(store.pool().options().get_max_connections()),
             store,
             clock,
             wake,

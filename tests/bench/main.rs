@@ -7,10 +7,13 @@
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::expect_used, clippy::indexing_slicing, unreachable_pub)]
 
+mod agents;
 mod bound;
 mod files;
 mod fleet;
 mod load;
+mod machines;
+mod plane;
 mod product;
 mod scale;
 
@@ -55,20 +58,49 @@ struct Arguments {
     /// Jobs that are submitted to them.
     #[arg(long, default_value_t = 100_000)]
     fleet_jobs: u64,
-    /// Stages to run, all where none is named: read, submit, latency, nodes, autoscale, files, fleet, noop, memory.
+    /// Agents of the stages `scale` and `failover`.
+    #[arg(long, default_value_t = 2_000)]
+    agents: u32,
+    /// Jobs that go through them.
+    #[arg(long, default_value_t = 20_000)]
+    agent_jobs: u64,
+    /// How long each takes on its node. Unit: seconds.
+    #[arg(long, default_value_t = 5)]
+    agent_job_seconds: u64,
+    /// Stages to run, all of these where none is named: read, submit, latency, nodes, autoscale, files, fleet, noop, memory. Named alone:
+    /// scale, failover.
     stages: Vec<String>,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
+/// What other processes of a stage are told on their command line.
+#[derive(Parser)]
+struct Served {
+    folder: std::path::PathBuf,
+    #[command(flatten)]
+    options: batchyard::app::Options,
+}
+
 fn main() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut raw = std::env::args().skip(1);
-    if raw.next().as_deref() == Some("bound-server") {
-        let (database, document) = raw.next().zip(raw.next()).context("a database and a document")?;
-        return tokio::runtime::Runtime::new()?.block_on(bound::serve(&database, &document));
+    match raw.next().as_deref() {
+        Some("bound-server") => {
+            let (database, document) = raw.next().zip(raw.next()).context("a database and a document")?;
+            return tokio::runtime::Runtime::new()?.block_on(bound::serve(&database, &document));
+        }
+        Some("scale-server") => {
+            let Served { folder, options } = Served::parse_from(std::env::args().skip(1));
+            return plane::serve(&folder, &options);
+        }
+        Some("scale-agents") => {
+            let (folder, job) = raw.next().zip(raw.next()).context("a folder and a time")?;
+            return plane::play(folder.as_ref(), Duration::from_millis(job.parse()?));
+        }
+        _ => {}
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let arguments = Arguments::parse();
     runtime.block_on(run(&arguments))
 }
@@ -77,6 +109,22 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("batchyard-bench").tempdir()?;
     let wants = |stage: &str| arguments.stages.is_empty() || arguments.stages.iter().any(|s| s == stage);
     let report = Report { json: arguments.json };
+    let alone = |stage: &str| arguments.stages.iter().any(|s| s == stage);
+    if alone("scale") || alone("failover") {
+        let size = plane::Size {
+            agents: arguments.agents,
+            jobs: arguments.agent_jobs,
+            job: Duration::from_secs(arguments.agent_job_seconds),
+            watched: Duration::from_secs(20 * arguments.seconds),
+        };
+        if alone("scale") {
+            plane::scale(&report, folder.path(), size).await?;
+        }
+        if alone("failover") {
+            plane::failover(&report, folder.path(), size).await?;
+        }
+        return Ok(());
+    }
     let product = Product::start(folder.path()).await?;
     if wants("read") || wants("submit") {
         let site = product.furnish(0).await?;

@@ -28,10 +28,11 @@ pub struct Product {
     pub address: SocketAddr,
     token: String,
     subscription: String,
+    environment: BTreeMap<String, String>,
 }
 
 /// Settings of the measured server: limits of requests that are far away.
-const THROTTLE: &str = "[throttle]\nreads = 1000000000\nwrites = 1000000000\ndeletes = 1000000000\n";
+pub const THROTTLE: &str = "[throttle]\nreads = 1000000000\nwrites = 1000000000\ndeletes = 1000000000\n";
 
 impl Product {
     /// Starts it on a data folder, which may hold an earlier run's state, and answers once its API does.
@@ -39,48 +40,85 @@ impl Product {
     /// # Errors
     /// It does not start in time.
     pub async fn start(folder: &Path) -> Result<Product> {
-        let env_file = folder.join("env");
-        let _ = std::fs::remove_file(&env_file);
-        let log = std::fs::File::create(folder.join("log"))?;
-        // One caller sends more than any would be allowed: its requests are counted as everyone's are, and not refused.
+        Product::start_with(folder, "").await
+    }
+
+    /// The same with more settings.
+    ///
+    /// # Errors
+    /// It does not start in time.
+    pub async fn start_with(folder: &Path, settings: &str) -> Result<Product> {
         let config = folder.join("batchyard.toml");
-        std::fs::write(&config, THROTTLE)?;
-        let child = Command::new(env!("CARGO_BIN_EXE_batchyard"))
-            .args(["up", "--port", "0", "--tls-port", "0", "--config"])
-            .arg(&config)
-            .arg("--data")
-            .arg(folder.join("data"))
-            .arg("--share")
-            .arg(folder.join("share"))
-            .arg("--env-file")
-            .arg(&env_file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("starting batchyard")?;
+        std::fs::write(&config, format!("{THROTTLE}{settings}"))?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_batchyard"));
+        command.args(["up", "--port", "0", "--tls-port", "0", "--config"]).arg(&config);
+        command.arg("--data").arg(folder.join("data")).arg("--share").arg(folder.join("share"));
+        Product::spawn(folder, "", command).await
+    }
+
+    /// Runs a server's command, which is yet to be told where its env file goes; `name` keeps its files from those of others in the folder.
+    ///
+    /// # Errors
+    /// It does not start in time.
+    pub async fn spawn(folder: &Path, name: &str, mut command: Command) -> Result<Product> {
+        let (env_file, log_file) = (folder.join(format!("env{name}")), folder.join(format!("log{name}")));
+        let _ = std::fs::remove_file(&env_file);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_file)?;
+        command.arg("--env-file").arg(&env_file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().context("starting batchyard")?;
         let mut product = Product {
             child,
             folder: folder.to_owned(),
             address: ([127, 0, 0, 1], 0).into(),
             token: String::new(),
             subscription: String::new(),
+            environment: BTreeMap::new(),
         };
         let began = Instant::now();
         while !env_file.exists() {
-            ensure!(product.child.try_wait()?.is_none(), "batchyard ended: see {}", folder.join("log").display());
-            ensure!(began.elapsed() < PATIENCE, "batchyard does not come up: see {}", folder.join("log").display());
+            ensure!(product.child.try_wait()?.is_none(), "batchyard ended: see {}", log_file.display());
+            ensure!(began.elapsed() < PATIENCE, "batchyard does not come up: see {}", log_file.display());
             tokio::time::sleep(LOOK).await;
         }
-        let settings = assignments(&std::fs::read_to_string(&env_file)?);
-        let setting = |name: &str| settings.get(name).cloned().with_context(|| format!("{name} is not in the env file"));
-        product.token = setting("BATCHYARD_TOKEN")?;
-        product.subscription = setting("BATCHYARD_SUBSCRIPTION")?;
-        let endpoint = setting("BATCHYARD_ENDPOINT")?;
+        product.environment = assignments(&std::fs::read_to_string(&env_file)?);
+        product.token = product.value("BATCHYARD_TOKEN")?.to_owned();
+        product.subscription = product.value("BATCHYARD_SUBSCRIPTION")?.to_owned();
+        let endpoint = product.value("BATCHYARD_ENDPOINT")?;
         let address =
             endpoint.strip_prefix("http://").context("an http endpoint")?.trim_end_matches('/').replace("localhost", "127.0.0.1");
         product.address = address.parse().with_context(|| format!("the endpoint {endpoint}"))?;
         Ok(product)
+    }
+
+    /// One of the assignments of its env file.
+    ///
+    /// # Errors
+    /// It has none of that name.
+    pub fn value(&self, name: &str) -> Result<&str> {
+        self.environment.get(name).map(String::as_str).with_context(|| format!("{name} is not in the env file"))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The first process of its private Postgres.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn postmaster(&self) -> Result<u32> {
+        Ok(std::fs::read_to_string(self.postgres_file())?.lines().next().context("a pid")?.trim().parse()?)
+    }
+
+    /// Ends it as a crash would.
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Asks it to end and waits until it has.
@@ -214,7 +252,7 @@ impl Product {
     /// The processes cannot be seen.
     pub fn memory(&self) -> Result<(f64, f64, Option<f64>)> {
         let server = proportional_mib(self.child.id())?;
-        let postmaster: u32 = std::fs::read_to_string(self.postgres_file())?.lines().next().context("a pid")?.trim().parse()?;
+        let postmaster = self.postmaster()?;
         let mut postgres = proportional_mib(postmaster)?;
         let mut agent = None;
         for entry in std::fs::read_dir("/proc")?.flatten() {
@@ -307,7 +345,11 @@ fn signal(pid: u32, signal: rustix::process::Signal) -> Result<()> {
     Ok(rustix::process::kill_process(pid, signal)?)
 }
 
-fn proportional_mib(pid: u32) -> Result<f64> {
+/// Memory of a process. Unit: MiB, shared pages counted in proportion.
+///
+/// # Errors
+/// It cannot be seen.
+pub fn proportional_mib(pid: u32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let kib: f64 = text
         .lines()

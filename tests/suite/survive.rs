@@ -7,12 +7,16 @@
 mod backup;
 #[path = "survive/database.rs"]
 mod database;
+#[path = "survive/kills.rs"]
+mod kills;
 #[path = "survive/node.rs"]
 mod node;
 #[path = "survive/server.rs"]
 mod server;
 #[path = "survive/strays.rs"]
 mod strays;
+#[path = "survive/two.rs"]
+mod two;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -93,6 +97,11 @@ async fn jobs(site: &Site) -> BTreeMap<String, Value> {
 
 /// Waits until no job of the site is queued or running, and answers all of them.
 async fn all_ended(site: &Site) -> BTreeMap<String, Value> {
+    all_ended_within(site, RECOVERY).await
+}
+
+/// The same with a deadline of its own.
+async fn all_ended_within(site: &Site, deadline: Duration) -> BTreeMap<String, Value> {
     let began = Instant::now();
     loop {
         let jobs = jobs(site).await;
@@ -104,7 +113,7 @@ async fn all_ended(site: &Site) -> BTreeMap<String, Value> {
         if open.is_empty() {
             return jobs;
         }
-        assert!(began.elapsed() < RECOVERY, "{} jobs did not end: {open:?}", open.len());
+        assert!(began.elapsed() < deadline, "{} jobs did not end: {open:?}", open.len());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

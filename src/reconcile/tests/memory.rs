@@ -127,3 +127,23 @@ fn a_panic_fails_its_own_resource_alone() {
     assert!(draft.plan.groups.is_empty());
     assert_eq!(draft.plan.reasons, [Reason::Panicked { about: CLUSTER }]);
 }
+
+#[test]
+fn many_refusals_of_one_pass_put_a_resource_aside_no_longer_than_one() {
+    let scene = cluster(0);
+    let (limits, mut memory) = (&scene.limits, Memory::new(ago(60)));
+    // Passes that take no time are several all the same.
+    for _ in 0..4 {
+        memory.read(&scene.snapshot, NOW);
+        for _ in 0..100 {
+            assert_eq!(memory.put_aside(CLUSTER, NOW, limits), 0);
+        }
+        assert!(!memory.is_aside(CLUSTER, NOW));
+    }
+    memory.read(&scene.snapshot, NOW);
+    assert_eq!(memory.put_aside(CLUSTER, NOW, limits), 1);
+    assert_eq!(memory.put_aside(CLUSTER, NOW, limits), 1);
+    assert_eq!(memory.aside_until(NOW), Some(NOW + limits.retry_first));
+    memory.took(CLUSTER);
+    assert!(!memory.is_aside(CLUSTER, NOW), "one that can be written is aside no more");
+}

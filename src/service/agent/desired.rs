@@ -39,7 +39,10 @@ pub(crate) type Mounts = moka::sync::Cache<ResourceUid, Arc<Result<Vec<Mount>, E
 impl Service {
     /// What `machine` should be and its number; no state where the number is `have`.
     pub(super) async fn desired(&self, machine: MachineUid, have: i64) -> Result<(i64, Option<Desired>), Error> {
+        // What follows may wait for a vault, and is asked for by few at once: those whose node is to be something else.
+        let turn = self.inner.turns.take().await?;
         let held = machine::held(self.pool(), machine).await?.ok_or_else(refused)?;
+        drop(turn);
         if held.desired == have {
             return Ok((have, None));
         }

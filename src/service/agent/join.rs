@@ -30,6 +30,7 @@ impl Service {
         };
         let shown = login.as_ref().map(|(address, port)| format!("{address}:{port}"));
         let gpus = Gpu::sane(join.gpus);
+        let _turn = self.inner.turns.take().await?;
         match machine::join(self.pool(), &join.machine, &join.token, &key_hash, login, &gpus, self.now()).await? {
             JoinOutcome::Bound(uid) => {
                 self.inner.wake.changed(Topic::Reconcile);

@@ -6,12 +6,14 @@ mod join;
 mod mounts;
 mod session;
 mod sync;
+mod turns;
 mod unmet;
 mod waiters;
 
 pub(super) use credential::RENEW;
 pub(super) use desired::{Mounts as CachedMounts, Tasks as CachedTasks};
 pub(super) use mounts::Level;
+pub(super) use turns::Turns;
 pub(super) use waiters::Waiters;
 
 use crate::agent::protocol::VERSION;

@@ -21,7 +21,7 @@ impl Service {
     ///
     /// # Errors
     /// `AuthenticationFailed` where the machine is not trusted any more; `InvalidRequestContent` where the report is not well-formed:
-    /// then nothing of it was taken; `ServiceUnavailable`.
+    /// then nothing of it was taken; `TooManyRequests`; `ServiceUnavailable`.
     pub async fn sync(&self, machine: MachineUid, sync: Sync) -> Result<Synced, Error> {
         check_version(sync.protocol)?;
         let pieces = sync.output.into_iter().map(piece).collect::<Result<Vec<_>, _>>()?;
@@ -38,7 +38,10 @@ impl Service {
         };
         // Whoever waits listens before the number is read, so that no change falls between.
         let mut numbers = self.inner.waiters.wait(machine);
-        let desired = match machine::report(self.pool(), machine, &report, &pieces, self.now()).await? {
+        let turn = self.inner.turns.take().await?;
+        let reported = machine::report(self.pool(), machine, &report, &pieces, self.now()).await?;
+        drop(turn);
+        let desired = match reported {
             Reported::Stranger => return Err(refused()),
             Reported::Taken { changed, desired, unused } => {
                 if !unused.is_empty() {

@@ -13,7 +13,7 @@ use crate::harness::site::SHARE;
 use crate::harness::{Server, Settings, Site, until};
 
 /// Agents of the installation's nodes: children of the nodes' first processes.
-fn agents(server: &Server) -> Vec<u32> {
+pub(super) fn agents(server: &Server) -> Vec<u32> {
     let nodes = server.node_processes();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("readable").flatten() {

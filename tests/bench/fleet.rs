@@ -107,7 +107,8 @@ pub(crate) async fn fleet(report: &Report, database: &str, folder: &Path, size: 
         "idle_cores": idle.cores, "idle_mib": idle.mib, "busy_cores": busy.cores, "busy_mib": busy.mib,
         "passes": busy.seen.passes.len(), "pass_p50_ms": percentile(&mut busy.seen.passes, 0.5),
         "pass_p99_ms": percentile(&mut busy.seen.passes, 0.99), "looks_p50_ms": percentile(&mut busy.seen.looks, 0.5),
-        "looks_p99_ms": percentile(&mut busy.seen.looks, 0.99), "writes_p50_ms": percentile(&mut busy.seen.writes, 0.5),
+        "looks_p99_ms": percentile(&mut busy.seen.looks, 0.99), "decides_p50_ms": percentile(&mut busy.seen.decisions, 0.5),
+        "decides_p99_ms": percentile(&mut busy.seen.decisions, 0.99), "writes_p50_ms": percentile(&mut busy.seen.writes, 0.5),
         "writes_p99_ms": percentile(&mut busy.seen.writes, 0.99) }));
     yard.stop().await;
     Ok(())
@@ -162,12 +163,14 @@ struct Watched {
     seen: Seen,
 }
 
-/// How long passes took, and the two parts of them that wait for Postgres.
+/// How long passes took, and their parts: those that look at the rows, that decide, and that write.
 #[derive(Default)]
 struct Seen {
     began: Option<Instant>,
     passes: Vec<Duration>,
     looks: Vec<Duration>,
+    looked: Option<Instant>,
+    decisions: Vec<Duration>,
     writes: Vec<Duration>,
 }
 
@@ -315,6 +318,7 @@ impl Rows for Passes {
         let mut seen = self.lock();
         seen.began = Some(began);
         seen.looks.push(began.elapsed());
+        seen.looked = Some(Instant::now());
         looked
     }
 
@@ -323,6 +327,9 @@ impl Rows for Passes {
         let applied = self.rows.apply(lease, changes).await;
         let mut seen = self.lock();
         seen.writes.push(began.elapsed());
+        if let Some(looked) = seen.looked.take() {
+            seen.decisions.push(began - looked);
+        }
         if let Some(pass) = seen.began.take() {
             seen.passes.push(pass.elapsed());
         }

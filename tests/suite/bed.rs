@@ -36,6 +36,7 @@ pub(crate) const CONNECTIONS: u32 = 8;
 pub(crate) struct Bed {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
+    store: Store,
     pub(crate) rows: SealedRows,
     pub(crate) service: Service,
     pub(crate) wake: Wake,
@@ -83,8 +84,8 @@ impl Bed {
         let caller = Caller { principal: PrincipalId(Uuid::new_v4()), tenant, client_id: "tester".into(), asked: None };
         let rows = store.rows(sealer());
         let lease = rows.take_lease("test", Uuid::new_v4(), Duration::from_secs(600)).await.expect("asks").expect("free");
-        let service = service(store, clock.clone(), wake.clone());
-        let bed = Bed { url, pool, rows, service, wake, clock, caller, subscription, lease };
+        let service = service(store.clone(), clock.clone(), wake.clone());
+        let bed = Bed { url, pool, store, rows, service, wake, clock, caller, subscription, lease };
         bed.service.put_group(&bed.caller, &bed.group(), "eastus".into(), None, None).await.expect("a group");
         bed.service.put_workspace(&bed.caller, &bed.workspace(), "eastus".into(), None).await.expect("a workspace");
         bed.service.put_experiment(&bed.caller, &bed.experiment()).await.expect("an experiment");
@@ -157,8 +158,12 @@ impl Bed {
         }
     }
 
+    /// What a leader reads that has read before: the same as one that reads for the first time.
     pub(crate) async fn snapshot(&self) -> Snapshot {
-        self.rows.snapshot(100).await.expect("reads")
+        let snapshot = self.rows.snapshot(100).await.expect("reads");
+        let anew = self.store.rows(sealer()).snapshot(100).await.expect("reads");
+        assert_eq!(format!("{snapshot:?}"), format!("{anew:?}"));
+        snapshot
     }
 
     pub(crate) async fn apply(&self, changes: &[Change]) -> Applied {

@@ -107,7 +107,7 @@ pub(super) async fn steer(connection: &mut PgConnection, changes: &[&Change]) ->
                 stop = coalesce(a.stop, t.stop),
                 revision = a.revision + 1
             from t
-            where a.uid = t.uid and a.revision = t.revision and a.state <> 'ended' and (select count(*) from locked) >= 0
+            where a.uid = t.uid and a.revision = t.revision and a.state || '' <> 'ended' and (select count(*) from locked) >= 0
             returning a.uid, a.job_uid, a.number, t.stop, t.released_at
         ),
         told as (
@@ -173,7 +173,7 @@ pub(super) async fn end(connection: &mut PgConnection, changes: &[&Change]) -> W
             set state = 'ended', cause = t.cause, ended_at = t.at, session_key_id = null, session_sealed = null,
                 revision = a.revision + 1
             from t
-            where a.uid = t.uid and a.revision = t.revision and a.state <> 'ended' and (select count(*) from locked) >= 0
+            where a.uid = t.uid and a.revision = t.revision and a.state || '' <> 'ended' and (select count(*) from locked) >= 0
             returning a.uid, a.job_uid, a.number, t.cause, t.at
         ),
         freed as (

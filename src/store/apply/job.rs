@@ -37,7 +37,7 @@ pub(super) async fn status(connection: &mut PgConnection, changes: &[&Change]) -
             update resource r
             set phase = t.phase, status = t.status, revision = r.revision + 1
             from t
-            where r.uid = t.uid and r.revision = t.revision and r.kind = 'job' and r.phase not in ('succeeded', 'failed')
+            where r.uid = t.uid and r.revision = t.revision and r.phase not in ('succeeded', 'failed')
             returning r.uid, r.path, t.phase, t.at, t.what, t.why
         ),
         forgotten as (

@@ -138,7 +138,7 @@ pub(super) async fn change(connection: &mut PgConnection, changes: &[&Change]) -
                 end,
                 revision = m.revision + 1
             from t
-            where m.uid = t.uid and m.revision = t.revision and m.state <> 'gone'
+            where m.uid = t.uid and m.revision = t.revision and m.state || '' <> 'gone'
             returning m.cluster_uid, m.name, t.at, t.what, t.why
         ),
         noted as (

@@ -170,7 +170,7 @@ async fn write(
             update attempt a
             set revision = a.revision + 1
             from t, taken
-            where a.uid = t.attempt_uid and a.state <> 'ended'
+            where a.uid = t.attempt_uid and a.state || '' <> 'ended'
             returning a.uid
         ),
         moved as (

@@ -75,6 +75,23 @@ struct Leader {
     takes_jobs: bool,
     /// A pass that something wakes begins no earlier.
     rests_until: Duration,
+    /// When the last pass began.
+    moment: Moment,
+}
+
+/// One moment by both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    wall: Timestamp,
+    monotonic: Duration,
+}
+
+impl Moment {
+    /// Whether the wall clock was set between this moment and a later one.
+    fn was_set_before(&self, later: Moment) -> bool {
+        let passed = later.monotonic.saturating_sub(self.monotonic);
+        (later.wall - self.wall - passed).abs() > CLOCK_SET
+    }
 }
 
 /// What tells that the rows have moved.
@@ -99,6 +116,8 @@ enum Next {
     Away,
     /// Another leads.
     Lost,
+    /// The clock was set.
+    Anew,
 }
 
 /// Passes refused in a row after which changes are written one resource at a time, so that one alone cannot hold up all.
@@ -106,6 +125,9 @@ const REFUSALS: u32 = 2;
 
 /// How many times as long as a pass took the next one is held back, where something else is to be looked at at once.
 const REST: u32 = 3;
+
+/// Between two passes clocks go apart by less, and hosts are held up for less.
+const CLOCK_SET: time::Duration = time::Duration::seconds(5);
 
 /// Refusals of one resource after which it is said loudly.
 const LOUD: u32 = 8;
@@ -154,6 +176,10 @@ impl Reconciler {
                 }
                 Ok(Next::Lost) => {
                     tracing::info!("the lease was lost; another server leads");
+                    leader = None;
+                }
+                Ok(Next::Anew) => {
+                    tracing::warn!("this server's clock was set: what was waited for is waited for anew");
                     leader = None;
                 }
                 Err(_) => {
@@ -218,7 +244,12 @@ impl Reconciler {
             reasons: Vec::new(),
             takes_jobs: true,
             rests_until: Duration::ZERO,
+            moment: self.moment(),
         }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { wall: self.parts.clock.now(), monotonic: self.parts.runtime.monotonic() }
     }
 
     /// Waits until something may have changed.
@@ -272,6 +303,11 @@ impl Reconciler {
     /// Reads, decides, writes, and asks the driver.
     async fn pass(&self, leader: &mut Leader) -> Next {
         let limits = &self.parts.limits;
+        // By a clock that was set, nodes that were heard a moment ago have been silent for hours.
+        let moment = self.moment();
+        if std::mem::replace(&mut leader.moment, moment).was_set_before(moment) {
+            return Next::Anew;
+        }
         while let Ok(event) = leader.events.try_recv() {
             self.fold(leader, event);
         }
@@ -478,6 +514,7 @@ impl Reconciler {
 fn result<P>(next: &Result<Next, P>) -> &'static str {
     match next {
         Ok(Next::Again | Next::Wait(_)) => "done",
+        Ok(Next::Anew) => "clock_set",
         Ok(Next::Away) => "database_away",
         Ok(Next::Lost) => "lease_lost",
         Err(_) => "panicked",
@@ -503,4 +540,23 @@ fn is_away(error: &Error) -> bool {
 fn away(error: &Error) -> Next {
     tracing::debug!(error = %error, "the rows are away");
     Next::Away
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_is_known_from_one_that_goes() {
+        let at = |wall: i64, monotonic: u64| Moment {
+            wall: Timestamp::UNIX_EPOCH + time::Duration::seconds(wall),
+            monotonic: Duration::from_secs(monotonic),
+        };
+        assert!(!at(1_000, 10).was_set_before(at(1_000, 10)));
+        assert!(!at(1_000, 10).was_set_before(at(4_600, 3_610)), "nothing was looked at for an hour");
+        assert!(!at(1_000, 10).was_set_before(at(1_004, 11)), "it is brought nearer to the right time");
+        assert!(at(1_000, 10).was_set_before(at(4_600, 11)), "forward");
+        assert!(at(4_600, 10).was_set_before(at(1_000, 11)), "back");
+        assert!(at(1_000, 10).was_set_before(at(4_600, 10)), "while the host was asleep");
+    }
 }

@@ -26,6 +26,12 @@ impl Clock for SystemClock {
     }
 }
 
+/// The present moment as finely as the machine tells it: for spans, which nothing is decided by.
+#[allow(clippy::disallowed_methods)] // the one place that reads it
+pub fn moment() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
 /// A clock that stands still until it is moved: for tests and the simulation.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<Timestamp>);

@@ -36,6 +36,7 @@ pub mod store;
 pub mod task;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 pub mod vault;
 pub mod wake;
 pub mod wire;

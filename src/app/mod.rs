@@ -13,6 +13,7 @@ mod principal;
 mod process;
 mod server;
 mod sockets;
+mod traces;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,7 +1,7 @@
 //! The parts of one server, put together and taken down in order.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::access;
 use super::listeners::Listeners;
 use super::sockets::{self, AgentSocket};
+use super::traces::TracedRows;
 use crate::auth::{self, Auth, Installation, Keys};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Driver, Engine, Isolation, Migrations};
@@ -28,6 +29,7 @@ use crate::store::{self, Store};
 use crate::task::Tasks;
 use crate::telemetry::Telemetry;
 use crate::tls::{Source, Tls};
+use crate::trace::Tracer;
 use crate::vault;
 use crate::wake::Wake;
 use crate::wire::platform::Location;
@@ -62,6 +64,7 @@ pub(super) struct Server {
     edge: Tasks,
     agents: Tasks,
     work: Tasks,
+    tracer: Tracer,
     _sockets: Vec<AgentSocket>,
 }
 
@@ -179,6 +182,7 @@ impl Server {
         }
 
         let work = Tasks::new();
+        let tracer = open_tracer(config).await?;
         let telemetry = Telemetry::of_process().context("this process cannot count")?;
         work.spawn_cancellable("counts", telemetry.clone().keep());
         service.run(&work);
@@ -204,7 +208,7 @@ impl Server {
             }
             sockets_held = bound;
             let reconciler = Reconciler::new(reconcile::Parts {
-                rows: Arc::new(store.rows(keys.sealer())),
+                rows: rows(&store, &keys, &tracer, &work),
                 clock: Arc::clone(&clock),
                 wake,
                 limits: reconcile::Limits {
@@ -237,6 +241,7 @@ impl Server {
             public_url: config.listen.public_url.clone(),
             throttle: throttle(&config.throttle),
             telemetry: telemetry.clone(),
+            tracer: tracer.clone(),
             locations: config.limits.locations.iter().map(|name| location(name)).collect(),
         });
         let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
@@ -252,7 +257,7 @@ impl Server {
             }
         }
         let drain = config.limits.drain.0;
-        Ok(Server { installation, auth, authority, isolation, store, drain, edge, agents, work, _sockets: sockets_held })
+        Ok(Server { installation, auth, authority, isolation, store, drain, edge, agents, work, tracer, _sockets: sockets_held })
     }
 
     /// Takes no more connections, answers what is in flight, then ends the work behind: the lease is given back, so that another server
@@ -265,7 +270,16 @@ impl Server {
         if !self.work.stop(WORK_DRAIN).await {
             tracing::warn!("some work did not end in time; the next server goes on from the rows");
         }
-        let _ = tokio::time::timeout(CLOSE, self.store.close()).await;
+        let (_, told) = tokio::join!(
+            tokio::time::timeout(CLOSE, self.store.close()),
+            blocking(move || {
+                self.tracer.stop();
+                Ok(())
+            }),
+        );
+        if let Err(error) = told {
+            tracing::warn!(%error, "the last spans are lost");
+        }
     }
 }
 
@@ -428,6 +442,23 @@ pub(super) fn pool_server(config: &Config, settings: &config::Ssh, home: &Home) 
         .context("machines of a pool must know whom to believe: set driver.server_authority beside listen.certificate")?;
     let ca = std::fs::read_to_string(authority).with_context(|| format!("cannot read {}", authority.display()))?;
     Ok((url.clone(), ca))
+}
+
+/// Nothing is told where no collector is set.
+async fn open_tracer(config: &Config) -> Result<Tracer> {
+    let Some(collector) = config.traces.clone() else { return Ok(Tracer::default()) };
+    let runtime = tokio::runtime::Handle::current();
+    blocking(move || Ok(Tracer::new(&collector, runtime)?)).await.context("spans cannot be told")
+}
+
+/// What the reconciler works on; told of where spans are.
+fn rows(store: &Store, keys: &Keys, tracer: &Tracer, work: &Tasks) -> Arc<dyn store::Rows> {
+    let rows = Arc::new(store.rows(keys.sealer()));
+    if !tracer.is_on() {
+        return rows;
+    }
+    let (store, tracer, tasks) = (store.clone(), tracer.clone(), work.clone());
+    Arc::new(TracedRows { rows, store, tracer, tasks, began: Mutex::new(None) })
 }
 
 async fn open_vaults(config: &Config) -> Result<Arc<dyn service::Vaults>> {

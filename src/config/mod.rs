@@ -24,6 +24,7 @@ use toml::Value;
 
 use crate::passage::Rules;
 use crate::secret::SecretText;
+use crate::trace::Collector;
 use crate::vault::Vault;
 
 pub use access::{HeldRole, Issuer, IssuerPrincipal, Principal, PrincipalSecret};
@@ -52,6 +53,8 @@ pub struct Config {
     pub throttle: Throttle,
     /// What is told of the running server.
     pub log: Log,
+    /// `[traces]`: the collector that spans are told to. Default: none.
+    pub traces: Option<Collector>,
     /// Who may sign in beside those that are made by command. Default: nobody.
     pub principals: Vec<Principal>,
     /// Issuers elsewhere whose tokens are taken. Default: none.
@@ -413,6 +416,7 @@ impl Config {
             limits: limits(root.section("limits")),
             throttle: throttle(root.section("throttle")),
             log: log(root.section("log")),
+            traces: traces(root.section("traces")),
             principals: access::principals(&mut root, environment),
             issuers: access::issuers(&mut root),
             vaults: vault::read(&mut root),
@@ -753,6 +757,20 @@ fn log(mut section: Section<'_>) -> Log {
     };
     section.end();
     log
+}
+
+fn traces(mut section: Section<'_>) -> Option<Collector> {
+    let wanted = "a whole URL such as \"http://127.0.0.1:4318/v1/traces\"";
+    let endpoint = section.take("endpoint", None, wanted, |value| {
+        let url = reqwest::Url::parse(value.as_str()?).ok()?;
+        // A password in it would be printed and logged.
+        let plain = url.username().is_empty() && url.password().is_none();
+        (matches!(url.scheme(), "http" | "https") && url.has_host() && plain).then(|| Some(url.to_string()))
+    });
+    let authority = section.path("authority");
+    let percent = section.number("percent", 100, 0..=100);
+    section.end();
+    endpoint.map(|endpoint| Collector { endpoint, authority, percent })
 }
 
 #[cfg(test)]

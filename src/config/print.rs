@@ -182,6 +182,14 @@ impl Config {
                 LogFormat::Json => "json",
             },
         );
+
+        if let Some(collector) = &self.traces {
+            out.section("traces");
+            out.value("endpoint", collector.endpoint.as_str());
+            out.optional("authority", collector.authority.as_ref().map(|path| path.to_string_lossy()));
+            out.value("percent", i64::from(collector.percent));
+        }
+
         for principal in &self.principals {
             out.table("principal");
             out.value("client_id", principal.client_id.as_str());

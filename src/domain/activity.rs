@@ -32,6 +32,8 @@ pub struct Asked {
     pub path: String,
     /// The rest, for people.
     pub request: RequestFacts,
+    /// Its span, as a W3C traceparent, where it is told.
+    pub trace: Option<String>,
     /// Whether it was recorded in the transaction that carried it out.
     recorded: AtomicBool,
     /// Under which condition.
@@ -92,9 +94,15 @@ impl Asked {
             key,
             path,
             request,
+            trace: None,
             recorded: AtomicBool::new(false),
             expected: OnceLock::new(),
         }
+    }
+
+    /// The same, with its span.
+    pub fn traced(self, trace: Option<String>) -> Asked {
+        Asked { trace, ..self }
     }
 
     /// The row that tells of it, with what became of it.

@@ -39,5 +39,6 @@ pub mod search;
 pub mod secret;
 pub mod snapshot;
 pub mod storage;
+pub mod trace;
 pub mod vault;
 pub mod workspace;

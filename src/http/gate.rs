@@ -32,6 +32,7 @@ use crate::http::{Origin, Parts, agent, host, machine, path, respond, routes, ui
 use crate::id::{FlatId, Kind, NAMESPACE, ResourceId, SubscriptionId};
 use crate::service::Subscription;
 use crate::telemetry;
+use crate::trace::{Asking, TRACEPARENT};
 use crate::wire::ApiVersion;
 
 /// Versions that the platform's own types are listed with. Any version of that form is served.
@@ -41,7 +42,9 @@ pub(crate) const PLATFORM_VERSIONS: &[&str] =
 /// Answers one request.
 pub(crate) async fn pass(parts: Arc<Parts>, request: Request) -> Response<Body> {
     let started = Instant::now();
-    let ids = RequestIds::of(request.headers());
+    let mut ids = RequestIds::of(request.headers());
+    let asking = parts.tracer.ask(request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok()));
+    ids.trace = asking.as_ref().map(Asking::traceparent);
     let scheme = request.extensions().get::<Origin>().copied().unwrap_or_default().scheme;
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut seen = Seen::default();
@@ -60,6 +63,9 @@ pub(crate) async fn pass(parts: Arc<Parts>, request: Request) -> Response<Body> 
     ids.write(headers, parts.clock.now());
     if seen.operation != agent::OPERATION {
         telemetry::answered(seen.operation, response.status().as_u16(), started.elapsed());
+        if let Some(asking) = asking {
+            asking.answered(method.as_str(), seen.operation, response.status().as_u16());
+        }
     }
     log(&ids, &method, uri.path(), &response, &seen, started);
     response
@@ -459,7 +465,9 @@ fn ask(
         refusal: None,
     };
     let subject = Subject { subscription: scope.subscription(), action: route.action.to_owned(), key: path.to_lowercase(), path };
-    Some(Arc::new(Asked::new(parts.clock.now(), caller.principal, ids.correlation.clone(), subject, request)))
+    Some(Arc::new(
+        Asked::new(parts.clock.now(), caller.principal, ids.correlation.clone(), subject, request).traced(ids.trace.clone()),
+    ))
 }
 
 /// Records what no transaction recorded: a refusal, or what changed nothing.

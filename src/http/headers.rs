@@ -27,6 +27,8 @@ pub(crate) struct RequestIds {
     pub(crate) correlation: String,
     /// The caller's own id, for the log.
     pub(crate) client: Option<String>,
+    /// Its span, as a W3C traceparent, where it is told.
+    pub(crate) trace: Option<String>,
     echoes_client: bool,
 }
 
@@ -38,6 +40,7 @@ impl RequestIds {
             request,
             correlation: harmless(headers, &CORRELATION_ID).unwrap_or_else(|| request.to_string()),
             client: harmless(headers, &CLIENT_REQUEST_ID),
+            trace: None,
             echoes_client: headers
                 .get(&RETURN_CLIENT_REQUEST_ID)
                 .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")),

@@ -46,6 +46,7 @@ use crate::clock::Clock;
 use crate::service::Service;
 use crate::sign::Signer;
 use crate::telemetry::Telemetry;
+use crate::trace::Tracer;
 use crate::wire::platform::Location;
 
 pub use host::Hosts;
@@ -100,6 +101,8 @@ pub struct Parts {
     pub throttle: Throttle,
     /// What this process counts.
     pub telemetry: Telemetry,
+    /// What this process tells of requests.
+    pub tracer: Tracer,
     /// The regions that are offered, at least one; the first is the default.
     pub locations: Vec<Location>,
 }

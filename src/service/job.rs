@@ -57,6 +57,7 @@ impl Service {
                 operation: operation.clone(),
                 why: asked_by(caller),
                 activity: carried_out(caller, at, status_of_making(id), Some(&operation)),
+                trace: caller.asked.as_ref().and_then(|asked| asked.trace.clone()),
             })
             .await?;
         let made = match outcome {

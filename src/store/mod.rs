@@ -23,6 +23,7 @@ mod secret;
 mod snapshot;
 pub(crate) mod subscription;
 pub(crate) mod tag;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -26,7 +26,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("wire", &["clock", "domain", "error", "id", "service"], &["axum", "sqlx", "tokio"]),
     (
         "http",
-        &["agent::protocol", "auth", "clock", "domain", "error", "id", "service", "sign", "task", "telemetry", "wire"],
+        &["agent::protocol", "auth", "clock", "domain", "error", "id", "service", "sign", "task", "telemetry", "trace", "wire"],
         &["nix", "reqwest", "rustix", "sqlx"],
     ),
     (
@@ -81,6 +81,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["axum", "sqlx"],
     ),
     ("telemetry", &["clock", "domain"], &["axum", "hyper", "nix", "rustix", "sqlx"]),
+    ("trace", &["clock", "domain", "id"], &["axum", "nix", "rustix", "sqlx"]),
     ("gpu", &["domain"], &["axum", "hyper", "nix", "reqwest", "rustix", "sqlx", "tokio"]),
     // The client: one among others, that knows of the server what its API tells.
     ("client", &["clock"], &["axum", "hyper", "nix", "sqlx"]),
@@ -96,7 +97,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("edge", &["clock", "error", "http", "task", "tls"], &["sqlx"]),
     (
         "config",
-        &["domain", "driver", "edge", "error", "files", "id", "passage", "secret", "store", "tls", "vault"],
+        &["domain", "driver", "edge", "error", "files", "id", "passage", "secret", "store", "tls", "trace", "vault"],
         &["axum", "sqlx"],
     ),
 ];

@@ -40,6 +40,7 @@ mod ssh;
 mod start;
 mod store;
 mod survive;
+mod traces;
 mod trust;
 mod vaults;
 mod vm;

@@ -37,6 +37,8 @@ pub(crate) struct Submission {
     pub(crate) why: String,
     /// The request with its operation, for the record.
     pub(crate) activity: Option<Activity>,
+    /// The span of the request, where it is told.
+    pub(crate) trace: Option<String>,
 }
 
 /// A job that was made.
@@ -64,9 +66,10 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
         with asked as materialized (
             select *
             from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::jsonb[],
-                $10::smallint[], $11::integer[], $12::timestamptz[], $13::uuid[], $14::uuid[], $15::text[], $23::bigint[])
+                $10::smallint[], $11::integer[], $12::timestamptz[], $13::uuid[], $14::uuid[], $15::text[], $23::bigint[],
+                $24::text[])
                 as t (uid, subscription_id, parent, cluster, key, path, name, spec, status, rank, node_count, at, operation, caller, why,
-                    mounts)
+                    mounts, trace)
         ),
         parent as materialized (
             select uid, key, location
@@ -91,10 +94,11 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
         ),
         made as (
             insert into resource (uid, subscription_id, kind, parent_uid, key, path, name, location, spec, status, provisioning,
-                provisioned_at, created_at, updated_at, phase, cluster_uid, rank, node_count)
+                provisioned_at, created_at, updated_at, phase, cluster_uid, rank, node_count, trace)
             select asked.uid, asked.subscription_id, 'job', parent.uid, asked.key, asked.path, asked.name, parent.location,
                 asked.spec || jsonb_build_object('cluster', cluster.path), asked.status, 'succeeded',
-                asked.at, asked.at, asked.at, 'queued', cluster.uid, asked.rank, asked.node_count
+                asked.at, asked.at, asked.at, 'queued', cluster.uid, asked.rank, asked.node_count,
+                asked.trace
             from asked
             join parent on parent.key = asked.parent
             join cluster on cluster.key = asked.cluster
@@ -165,6 +169,7 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[Submission]) -> Result<HashMap
         &mounts().map(|(uid, _)| uid).collect::<Vec<_>>(),
         &mounts().map(|(_, server)| server).collect::<Vec<_>>(),
         &jobs.iter().map(|job| i64::try_from(job.servers.len()).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
+        &jobs.iter().map(|job| job.trace.clone()).collect::<Vec<_>>() as &[Option<String>],
     )
     .fetch_all(pool)
     .await?;

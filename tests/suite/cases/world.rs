@@ -207,6 +207,7 @@ impl World {
 
         let router = http::router(http::Parts {
             telemetry: Telemetry::of_process().expect("counts"),
+            tracer: Default::default(),
             service,
             auth,
             signer: keys.signer(),

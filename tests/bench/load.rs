@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -40,6 +41,14 @@ impl Connection {
         let answer = self.sender.send_request(request).await?;
         let status = answer.status();
         Ok((status, answer.into_body().collect().await?.to_bytes()))
+    }
+
+    /// The body of an answer that goes on, piece by piece.
+    pub async fn open_stream(&mut self, request: Request<Full<Bytes>>) -> Result<Incoming> {
+        self.sender.ready().await?;
+        let answer = self.sender.send_request(request).await?;
+        ensure!(answer.status().is_success(), "a stream was answered {}", answer.status());
+        Ok(answer.into_body())
     }
 }
 

@@ -16,6 +16,7 @@ mod machines;
 mod plane;
 mod product;
 mod scale;
+mod watch;
 
 use std::time::{Duration, Instant};
 
@@ -67,8 +68,9 @@ struct Arguments {
     /// How long each takes on its node. Unit: seconds.
     #[arg(long, default_value_t = 5)]
     agent_job_seconds: u64,
-    /// Stages to run, all of these where none is named: read, submit, latency, nodes, autoscale, files, fleet, noop, memory. Named alone:
-    /// scale, failover.
+    /// Stages to run, all of these where none is named: read, submit, latency, nodes, autoscale, files, watch, help, fleet, noop, memory.
+    /// Named alone: scale, failover. `watch` prints lines of {stage, of, rps, watched_rps, cost_percent}: answers a second without and with
+    /// `/metrics` scraped each second and 16 open streams of events, and what of 100 that takes. `help` prints {stage, p50_ms, p99_ms}.
     stages: Vec<String>,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
@@ -152,6 +154,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
     }
     if wants("files") {
         files::measure(&report, &product, arguments.runs).await?;
+    }
+    if wants("watch") {
+        watch::watch(arguments, &report, &product).await?;
+    }
+    if wants("help") {
+        watch::help(&report)?;
     }
     if wants("fleet") {
         let size = fleet::Size {

@@ -159,6 +159,17 @@ impl Product {
         template(&self.address, &self.subscription, &self.token, method, path, body)
     }
 
+    /// A GET of what our own version alone has, below the subscription.
+    pub fn own_request(&self, path: &str) -> Request<Full<Bytes>> {
+        let uri = format!("/subscriptions/{}/{path}?api-version=2026-11-01-preview", self.subscription);
+        signed(&self.address, &self.token, Method::GET, uri, Bytes::new())
+    }
+
+    /// A GET of its counts.
+    pub fn metrics_request(&self) -> Request<Full<Bytes>> {
+        signed(&self.address, &self.token, Method::GET, "/metrics".to_owned(), Bytes::new())
+    }
+
     /// What makes requests after this borrow has ended.
     pub fn requester(&self) -> impl Fn(Method, &str, Option<&Value>) -> Request<Full<Bytes>> + Send + Sync + 'static {
         let (address, subscription, token) = (self.address, self.subscription.clone(), self.token.clone());
@@ -310,6 +321,11 @@ impl Site {
         format!("{}/fileServers/f", self.workspace())
     }
 
+    /// The stream of its workspace's changes.
+    pub fn events(self) -> String {
+        format!("{}/events", self.workspace())
+    }
+
     fn experiment(self) -> String {
         format!("{}/experiments/e", self.workspace())
     }
@@ -330,9 +346,14 @@ fn template(
 ) -> Request<Full<Bytes>> {
     let version = if path.contains("providers") { "2018-05-01" } else { "2019-10-01" };
     let body = body.map_or_else(Bytes::new, |value| value.to_string().into());
+    let uri = format!("/subscriptions/{subscription}/{path}?api-version={version}");
+    signed(address, token, method, uri, body)
+}
+
+fn signed(address: &SocketAddr, token: &str, method: Method, uri: String, body: Bytes) -> Request<Full<Bytes>> {
     Request::builder()
         .method(method)
-        .uri(format!("/subscriptions/{subscription}/{path}?api-version={version}"))
+        .uri(uri)
         .header("host", address.to_string())
         .header("authorization", format!("Bearer {token}"))
         .header("content-type", "application/json")

@@ -14,6 +14,7 @@ mod process;
 mod server;
 mod sockets;
 mod traces;
+mod why;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};

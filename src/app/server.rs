@@ -11,6 +11,7 @@ use super::access;
 use super::listeners::Listeners;
 use super::sockets::{self, AgentSocket};
 use super::traces::TracedRows;
+use super::why::Explainer;
 use crate::auth::{self, Auth, Installation, Keys};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Driver, Engine, Isolation, Migrations};
@@ -23,7 +24,7 @@ use crate::edge::{self, Budget};
 use crate::files::{self, Files};
 use crate::http::{self, Hosts};
 use crate::passage::{self, Rules};
-use crate::reconcile::{self, Reconciler, SystemEntropy, TokioRuntime};
+use crate::reconcile::{self, Catalog, Reconciler, SystemEntropy, TokioRuntime};
 use crate::service::{self, Service};
 use crate::store::{self, Store};
 use crate::task::Tasks;
@@ -176,6 +177,14 @@ impl Server {
             },
         });
 
+        let limits = limits(config, nodes.as_ref().map(|nodes| nodes.driver.capabilities()));
+        service.tell_reasons(Arc::new(Explainer::new(
+            store.clone(),
+            keys.sealer(),
+            Arc::clone(&clock),
+            limits.clone(),
+            Catalog::new(prefix.as_str(), service.sizes()),
+        )));
         if let Some(calls) = nodes.as_ref().and_then(|nodes| nodes.calls.clone()) {
             calls.set_roster(Arc::new(Rows(store.clone())));
             service.take_calls(Arc::new(Called(calls)));
@@ -196,7 +205,6 @@ impl Server {
         let mut sockets_held = Vec::new();
         let agents = Tasks::new();
         if let Some(nodes) = nodes {
-            let fence = nodes.driver.capabilities().fence;
             let (bound, listener) = AgentSocket::bind(&sockets_folder, holder)?;
             let budget = Budget::new(AGENT_CONNECTIONS, AGENT_CONNECTIONS);
             edge::serve_unix(listener, http::agent_router(service.clone()), budget, &agents);
@@ -211,15 +219,7 @@ impl Server {
                 rows: rows(&store, &keys, &tracer, &work),
                 clock: Arc::clone(&clock),
                 wake,
-                limits: reconcile::Limits {
-                    boot_deadline: nodes.driver.capabilities().longest_boot,
-                    scale_down_after: config.limits.scale_down_after.0,
-                    unusable_for: config.limits.unusable_for.0,
-                    repair_pause: config.limits.repair_pause.0,
-                    cores: config.limits.cores(),
-                    fenced_after: fence.map(reconcile::Limits::surely_fenced_after),
-                    ..reconcile::Limits::default().with_stop_grace(config.limits.stop_grace.0)
-                },
+                limits,
                 driver: nodes.driver,
                 prefix,
                 holder,
@@ -476,6 +476,21 @@ async fn open_files(config: &Config, store: &Store, nodes: Option<&Nodes>) -> Re
 }
 
 /// The sizes that a server without nodes takes: every one that users know, as those that have nodes cut them to their hosts.
+/// What bounds the reconcilers' decisions, by the settings and by what the driver says of itself.
+fn limits(config: &Config, driver: Option<driver::Capabilities>) -> reconcile::Limits {
+    let defaults = reconcile::Limits::default().with_stop_grace(config.limits.stop_grace.0);
+    let fence = driver.as_ref().and_then(|driver| driver.fence);
+    reconcile::Limits {
+        boot_deadline: driver.map_or(defaults.boot_deadline, |driver| driver.longest_boot),
+        scale_down_after: config.limits.scale_down_after.0,
+        unusable_for: config.limits.unusable_for.0,
+        repair_pause: config.limits.repair_pause.0,
+        cores: config.limits.cores(),
+        fenced_after: fence.map(reconcile::Limits::surely_fenced_after),
+        ..defaults
+    }
+}
+
 fn known_sizes() -> Vec<Size> {
     sizes::for_host(u32::MAX, u64::MAX, u32::MAX)
 }

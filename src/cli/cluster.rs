@@ -73,6 +73,8 @@ pub enum ClusterVerb {
         #[arg(long, value_name = "SECONDS", hide = true)]
         interval: Option<u64>,
     },
+    /// Tells why a cluster does not have the nodes that it is to have.
+    Why(ThisCluster),
     /// Shows a cluster as it changes.
     Watch {
         #[command(flatten)]
@@ -235,6 +237,7 @@ pub(super) async fn run(session: &Session, verb: &ClusterVerb) -> Result<Answer>
             }
             Ok(Answer::Nothing)
         }
+        ClusterVerb::Why(this) => verbs::why(session, &place(this)?.path()).await,
         ClusterVerb::Watch { this, once, interval } => super::watch::cluster(session, &place(this)?, *once, *interval).await,
         ClusterVerb::Node(verb) => {
             let this = verb.this();

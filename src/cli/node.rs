@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::cluster::admin;
 use super::output::Answer;
 use super::session::Session;
+use super::verbs;
 use super::views::{self, at};
 use crate::client::{BATCH_AI, Exit, Failure, Kind, OWN, Place, Result};
 
@@ -20,6 +21,14 @@ pub enum NodeVerb<T: Args> {
     List {
         #[command(flatten)]
         this: T,
+    },
+    /// Tells why a node takes no job.
+    Why {
+        #[command(flatten)]
+        this: T,
+        /// The node's id, or n1, n2, … by its place in the list; the only one where it is left out.
+        #[arg(short, long, value_name = "ID")]
+        node_id: Option<String>,
     },
     /// Runs a command on a node; its exit code is the command's.
     Exec {
@@ -58,7 +67,9 @@ impl<T: Args> NodeVerb<T> {
     /// Whose nodes.
     pub fn this(&self) -> &T {
         match self {
-            NodeVerb::List { this } | NodeVerb::Exec { this, .. } | NodeVerb::Ssh { this, .. } => this,
+            NodeVerb::List { this } | NodeVerb::Why { this, .. } | NodeVerb::Exec { this, .. } | NodeVerb::Ssh { this, .. } => {
+                this
+            }
         }
     }
 }
@@ -68,13 +79,26 @@ impl<T: Args> NodeVerb<T> {
 /// # Errors
 /// There is no such node, or none; ssh cannot be run; as of the client.
 pub(super) async fn run<T: Args>(session: &Session, verb: &NodeVerb<T>, owner: &Place, cluster: &Place) -> Result<Answer> {
+    if let NodeVerb::Why { node_id, .. } = verb {
+        let nodes = match owner.kind {
+            // Nodes that nobody can log in to yet are told of too, those that are gone are not.
+            Kind::Cluster => {
+                let mut known = session.client.list(&format!("{}/nodes", owner.path()), OWN).await?;
+                known.retain(|node| at(node, "/state") != "Gone");
+                known
+            }
+            _ => logins(session, owner).await?,
+        };
+        let node = at(choose(&nodes, node_id.as_deref(), owner)?, "/nodeId");
+        return verbs::why(session, &format!("{}/nodes/{node}", cluster.path())).await;
+    }
     let nodes = logins(session, owner).await?;
     let (at_node, command) = match verb {
         NodeVerb::List { .. } if owner.kind == Kind::Cluster => {
             let known = session.client.list(&format!("{}/nodes", owner.path()), OWN).await?;
             return Ok(Answer::Many(nodes.into_iter().map(|node| told(node, &known)).collect(), &views::NODE));
         }
-        NodeVerb::List { .. } => return Ok(Answer::Many(nodes, &views::NODE)),
+        NodeVerb::List { .. } | NodeVerb::Why { .. } => return Ok(Answer::Many(nodes, &views::NODE)),
         NodeVerb::Exec { at, exec, .. } => (at, exec.as_deref()),
         NodeVerb::Ssh { at, .. } => (at, None),
     };

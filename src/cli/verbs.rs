@@ -10,7 +10,7 @@ use super::scope::InWorkspace;
 use super::session::Session;
 use super::validate;
 use super::views::{self, View};
-use crate::client::{BATCH_AI, Exit, Failure, Held, Kind, Patience, Place, RESOURCES, Reply, Result};
+use crate::client::{BATCH_AI, Exit, Failure, Held, Kind, OWN, Patience, Place, RESOURCES, Reply, Result};
 
 /// How many entries of a list a terminal shows.
 const SHOWN: usize = 50;
@@ -91,6 +91,14 @@ pub(super) fn view(kind: Kind) -> &'static View {
 pub(super) async fn show(session: &Session, place: &Place) -> Result<Answer> {
     let found = session.client.get(&place.path(), version(place.kind)).await;
     Ok(Answer::One(found.map_err(|failure| with_list(failure, place))?.body, view(place.kind)))
+}
+
+/// What the thing at `path` waits for.
+///
+/// # Errors
+/// It does not exist, or the caller may not see it.
+pub(super) async fn why(session: &Session, path: &str) -> Result<Answer> {
+    Ok(Answer::One(session.client.get(&format!("{path}/why"), OWN).await?.body, &views::WHY))
 }
 
 /// What else there is, where something is not.

@@ -291,6 +291,40 @@ pub(super) static ATTEMPT: View = View {
     more: nothing,
 };
 
+/// What something waits for.
+pub(super) static WHY: View = View {
+    columns: &[
+        ("State", |d, _| at(d, "/state").to_ascii_lowercase()),
+        ("Since", |d, look| look.moment(&at(d, "/since"))),
+        ("Gate", |d, _| at(d, "/gate")),
+        ("Unit", |d, _| at(d, "/lack/unit").to_ascii_lowercase()),
+        ("Need", |d, _| at(d, "/lack/needed")),
+        ("Have", |d, _| at(d, "/lack/available")),
+        ("Missing", |d, _| at(d, "/lack/missing")),
+        ("Clears", |d, _| at(d, "/clears")),
+        ("By", |d, _| at(d, "/clearsBy")),
+    ],
+    more: held,
+};
+
+/// What something waits for in a sentence, and who holds it, a line each.
+fn held(why: &Value) -> Vec<String> {
+    let holders = why.get("heldBy").and_then(Value::as_array).into_iter().flatten();
+    let line = |holder: &Value| {
+        let who = match (at(holder, "/resourceId"), at(holder, "/nodeId")) {
+            (id, _) if !id.is_empty() => id,
+            (_, id) if !id.is_empty() => format!("node {id}"),
+            _ => "one that you may not see".to_owned(),
+        };
+        let until = at(holder, "/until");
+        let until = if until.is_empty() { until } else { format!(", until {until} at the latest") };
+        format!("held by {} ({}{})", visible(&who), visible(&at(holder, "/count")), visible(&until))
+    };
+    let message = at(why, "/message");
+    let message = if message.is_empty() { "It waits for nothing.".to_owned() } else { visible(&message) };
+    std::iter::once(message).chain(holders.map(line)).collect()
+}
+
 /// Usage against quota.
 pub(super) static USAGE: View = View {
     columns: &[
@@ -367,7 +401,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_an_empty_cell() {
-        for view in [&GROUP, &WORKSPACE, &CLUSTER, &EXPERIMENT, &JOB, &FILE, &FILE_SERVER, &NODE, &ATTEMPT, &USAGE, &EVENT] {
+        for view in [&GROUP, &WORKSPACE, &CLUSTER, &EXPERIMENT, &JOB, &FILE, &FILE_SERVER, &NODE, &ATTEMPT, &WHY, &USAGE, &EVENT]
+        {
             assert_eq!(view.row(&json!({}), &Look::now()).len(), view.titles().len());
         }
     }

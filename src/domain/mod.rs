@@ -41,4 +41,5 @@ pub mod snapshot;
 pub mod storage;
 pub mod trace;
 pub mod vault;
+pub mod why;
 pub mod workspace;

@@ -18,20 +18,37 @@ use crate::reconcile::{cluster, container, file_server, job, placement, stranger
 /// is empty until something else happens.
 pub fn decide(world: &World<'_>, entropy: &dyn Entropy) -> Plan {
     let mut mint = Mint::new(entropy, world.now);
+    let mut draft = before_placement(world, &mut mint);
+    for cluster in world.clusters.values() {
+        if !world.is_aside(cluster.uid) {
+            draft.isolate(cluster.uid, |draft| placement::decide(world, cluster, &mut mint, draft));
+        }
+    }
+    container::decide(world, &mut draft);
+    stranger::decide(world, &mut draft);
+    if let Some(until) = world.memory.aside_until(world.now) {
+        draft.look_again(until);
+    }
+    draft.plan.goes_on = goes_on(world, &draft.plan);
+    draft.plan
+}
+
+/// All that is decided before nodes are given to jobs: which nodes are free follows from it.
+pub(super) fn before_placement(world: &World<'_>, mint: &mut Mint<'_>) -> Draft {
     let mut draft = Draft { cores: cores_used(world), ..Draft::default() };
     for cluster in world.clusters.values() {
         if world.is_aside(cluster.uid) {
             draft.reason(Reason::PutAside { about: cluster.uid });
             continue;
         }
-        draft.isolate(cluster.uid, |draft| cluster::decide(world, cluster, &mut mint, draft));
+        draft.isolate(cluster.uid, |draft| cluster::decide(world, cluster, mint, draft));
     }
     for server in world.file_servers.values() {
         if world.is_aside(server.uid) {
             draft.reason(Reason::PutAside { about: server.uid });
             continue;
         }
-        draft.isolate(server.uid, |draft| file_server::decide(world, server, &mut mint, draft));
+        draft.isolate(server.uid, |draft| file_server::decide(world, server, mint, draft));
     }
     for attempt in world.attempts.values() {
         let Some(row) = world.jobs.get(&attempt.job) else { continue };
@@ -46,18 +63,7 @@ pub fn decide(world: &World<'_>, entropy: &dyn Entropy) -> Plan {
             draft.isolate(row.uid, |draft| job::decide_without_nodes(world, row, draft));
         }
     }
-    for cluster in world.clusters.values() {
-        if !world.is_aside(cluster.uid) {
-            draft.isolate(cluster.uid, |draft| placement::decide(world, cluster, &mut mint, draft));
-        }
-    }
-    container::decide(world, &mut draft);
-    stranger::decide(world, &mut draft);
-    if let Some(until) = world.memory.aside_until(world.now) {
-        draft.look_again(until);
-    }
-    draft.plan.goes_on = goes_on(world, &draft.plan);
-    draft.plan
+    draft
 }
 
 /// Whether what a plan writes leads on without anybody else's doing. What jobs on an untroubled cluster do does not: then one

@@ -17,12 +17,15 @@
 //! | `container` | which deleted resources have nothing left and go |
 //! | `stranger` | which machines no row knows |
 //!
+//! [`explain_job`] and its like tell why something waits, from the same decisions.
+//!
 //! To add one: its file, and a line in [`decide`].
 
 mod cluster;
 mod container;
 mod decide;
 mod draft;
+mod explain;
 mod file_server;
 mod job;
 mod lease;
@@ -39,6 +42,7 @@ mod tests;
 mod world;
 
 pub use decide::decide;
+pub use explain::{Ahead, explain_cluster, explain_job, explain_node, most_nodes};
 pub use limits::{Catalog, Limits};
 pub use memory::{Answer, Memory, Sight};
 pub use mint::{Entropy, SystemEntropy};

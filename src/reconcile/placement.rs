@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::clock::Timestamp;
 use crate::domain::attempt::{Assignment, AssignmentState, Attempt, AttemptState};
 use crate::domain::job::{JobStatus, Phase};
 use crate::domain::machine::{Machine, MachineState};
@@ -28,57 +29,111 @@ struct NodeScore {
     uid: MachineUid,
 }
 
+/// What becomes of a waiting job, were it looked at now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It has an attempt, or something else is decided about it in this pass.
+    Settled,
+    /// It is put aside after failures that only it had.
+    PutAside,
+    /// It waits for the time of its next attempt, and holds up nobody.
+    BacksOff(Timestamp),
+    /// It can never have more nodes than this, which are too few; it holds up nobody.
+    TooLarge(u32),
+    /// So many nodes are free, which are too few: all behind it wait for it.
+    Short(u32),
+    /// It waits for one ahead of it.
+    Behind,
+    /// It gets these nodes.
+    Placed(Vec<MachineUid>),
+}
+
+/// A cluster's free nodes while its queue is gone through, in its order.
+pub(super) struct Placing {
+    free: BTreeSet<NodeScore>,
+    most: Option<u32>,
+    is_held: bool,
+}
+
+impl Placing {
+    /// Before the first job of the queue.
+    pub(super) fn begin(world: &World<'_>, cluster: &ClusterRow, draft: &Draft) -> Placing {
+        let free = world
+            .nodes(cluster.uid)
+            .iter()
+            .filter(|machine| is_free(world, machine, draft))
+            .map(|machine| NodeScore { avoided: false, ordinal: machine.ordinal, uid: machine.uid })
+            .collect();
+        Placing { free, most: bound(world, cluster), is_held: false }
+    }
+
+    /// What becomes of the next job; its nodes are taken.
+    pub(super) fn judge(&mut self, world: &World<'_>, job: &JobRow, draft: &Draft) -> Verdict {
+        if draft.settled_jobs.contains(&job.uid) || world.has_attempt(job.uid) {
+            return Verdict::Settled;
+        }
+        if world.is_aside(job.uid) {
+            return Verdict::PutAside;
+        }
+        if let Some(until) = job.status.retried.not_before.filter(|until| *until > world.now) {
+            return Verdict::BacksOff(until);
+        }
+        if let Some(most) = self.most.filter(|most| job.node_count > *most) {
+            return Verdict::TooLarge(most);
+        }
+        if self.is_held {
+            return Verdict::Behind;
+        }
+        let needed = usize::try_from(job.node_count.max(1)).unwrap_or(usize::MAX);
+        if self.free.len() < needed {
+            self.is_held = true;
+            return Verdict::Short(u32::try_from(self.free.len()).unwrap_or(u32::MAX));
+        }
+        Verdict::Placed(take(&mut self.free, job, needed))
+    }
+}
+
 /// Gives a cluster's free nodes to the jobs that come first.
 pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_>, draft: &mut Draft) {
     if cluster.deleting {
         return;
     }
-    let queue = world.queue(cluster.uid);
-    let most = bound(world, cluster);
-    let mut free: BTreeSet<NodeScore> = world
-        .nodes(cluster.uid)
-        .iter()
-        .filter(|machine| is_free(world, machine, draft))
-        .map(|machine| NodeScore { avoided: false, ordinal: machine.ordinal, uid: machine.uid })
-        .collect();
-    for job in queue {
-        if draft.settled_jobs.contains(&job.uid) || world.has_attempt(job.uid) || world.is_aside(job.uid) {
-            continue;
+    let mut placing = Placing::begin(world, cluster, draft);
+    for job in world.queue(cluster.uid) {
+        match placing.judge(world, job, draft) {
+            Verdict::Settled | Verdict::PutAside => {}
+            Verdict::BacksOff(until) => {
+                draft.look_again(until);
+                draft.reason(Reason::BacksOff { job: job.uid, until });
+            }
+            Verdict::TooLarge(most) => draft.reason(Reason::TooLarge { job: job.uid, needed: job.node_count, most }),
+            Verdict::Short(free) => {
+                let target = wanted(cluster);
+                draft.reason(Reason::NodesWanted { job: job.uid, needed: job.node_count, free, target });
+                break;
+            }
+            Verdict::Behind => break,
+            Verdict::Placed(nodes) => draft.group(job.uid, vec![place_on(world, job, &nodes, mint)]),
         }
-        // One that waits for its time holds up nobody.
-        if let Some(until) = job.status.retried.not_before.filter(|until| *until > world.now) {
-            draft.look_again(until);
-            draft.reason(Reason::BacksOff { job: job.uid, until });
-            continue;
-        }
-        // Nor does one that can never have its nodes.
-        if let Some(most) = most.filter(|most| job.node_count > *most) {
-            draft.reason(Reason::TooLarge { job: job.uid, needed: job.node_count, most });
-            continue;
-        }
-        let needed = usize::try_from(job.node_count.max(1)).unwrap_or(usize::MAX);
-        if free.len() < needed {
-            let target = cluster.status.auto.map_or_else(|| cluster.spec.scale.first_target(), |auto| auto.target);
-            draft.reason(Reason::NodesWanted {
-                job: job.uid,
-                needed: job.node_count,
-                free: u32::try_from(free.len()).unwrap_or(u32::MAX),
-                target,
-            });
-            break;
-        }
-        let nodes = take(&mut free, job, needed);
-        draft.group(job.uid, vec![place_on(world, job, &nodes, mint)]);
     }
-    draft.plan.takes_jobs |= !free.is_empty();
+    draft.plan.takes_jobs |= !placing.free.is_empty();
+}
+
+/// Nodes that a cluster is asked to have.
+pub(super) fn wanted(cluster: &ClusterRow) -> u32 {
+    cluster.status.auto.map_or_else(|| cluster.spec.scale.first_target(), |auto| auto.target)
+}
+
+/// Whether jobs may be on a node: it is ready, heard, and not about to change.
+pub(super) fn is_usable(world: &World<'_>, machine: &Machine, draft: &Draft) -> bool {
+    machine.state == MachineState::Ready
+        && !draft.touched.contains(&machine.uid)
+        && !matches!(world.memory.sight(machine), Sight::Absent | Sight::Remains)
+        && !machine.heard_at.is_some_and(|at| world.has_lasted(at, world.limits.silence))
 }
 
 fn is_free(world: &World<'_>, machine: &Machine, draft: &Draft) -> bool {
-    machine.state == MachineState::Ready
-        && !draft.touched.contains(&machine.uid)
-        && machine.attempt.is_none_or(|attempt| draft.ended.contains(&attempt))
-        && !matches!(world.memory.sight(machine), Sight::Absent | Sight::Remains)
-        && !machine.heard_at.is_some_and(|at| world.has_lasted(at, world.limits.silence))
+    is_usable(world, machine, draft) && machine.attempt.is_none_or(|attempt| draft.ended.contains(&attempt))
 }
 
 fn take(free: &mut BTreeSet<NodeScore>, job: &JobRow, needed: usize) -> Vec<MachineUid> {

@@ -133,6 +133,19 @@ pub enum Reason {
         /// Nodes in a row.
         count: u32,
     },
+    /// A cluster is to have more nodes than a quota of cores leaves.
+    OverQuota {
+        /// The cluster.
+        cluster: ResourceUid,
+        /// What the quota is for: a family of VM sizes, or all.
+        quota: &'static str,
+        /// Most cores.
+        limit: u32,
+        /// Cores that the quota leaves for it.
+        left: u32,
+        /// Nodes that are missing, with those that the quota leaves.
+        missing: u32,
+    },
     /// The driver does not offer the cluster's VM size.
     SizeUnknown {
         /// The cluster.
@@ -209,6 +222,7 @@ causes! {
     TooLarge => "too_large",
     RepairPaused => "repair_paused",
     RepairStopped => "repair_stopped",
+    OverQuota => "over_quota",
     SizeUnknown => "size_unknown",
     LeavesAfterJob => "leaves_after_job",
     BacksOff => "backs_off",
@@ -238,6 +252,10 @@ impl fmt::Display for Reason {
                     "{count} nodes of cluster {cluster} in a row could not be used; no other is made until its scale is changed"
                 )
             }
+            Reason::OverQuota { cluster, quota, limit, left, missing } => write!(
+                f,
+                "cluster {cluster} wants {missing} nodes more; of the quota of {limit} cores of {quota}, {left} are left for it"
+            ),
             Reason::SizeUnknown { cluster, size } => {
                 write!(f, "cluster {cluster} is of size {size}, which the driver does not offer")
             }

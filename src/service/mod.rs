@@ -33,6 +33,7 @@ mod submit;
 mod subscription;
 mod tag;
 mod vault;
+mod why;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -70,6 +71,7 @@ pub use pool::Calls;
 pub(crate) use role::is_assignable;
 pub use tag::{TagCount, TagUsed};
 pub use vault::{NoVaults, VaultError, Vaults};
+pub use why::Reasons;
 
 /// The use cases, shared by all requests.
 #[derive(Clone)]
@@ -142,6 +144,8 @@ struct Inner {
     vaults: Arc<dyn Vaults>,
     /// Machines of a pool that call; unset where there is none.
     calls: std::sync::OnceLock<Arc<dyn Calls>>,
+    /// Who tells why something waits; unset where nobody does.
+    reasons: std::sync::OnceLock<Arc<dyn Reasons>>,
     limits: Limits,
     subscriptions: Cache<SubscriptionId, Arc<Subscription>>,
     groups: Cache<String, ()>,
@@ -350,6 +354,7 @@ impl Service {
             mount_deadline,
             vaults,
             calls: std::sync::OnceLock::new(),
+            reasons: std::sync::OnceLock::new(),
             limits,
             subscriptions: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),
             groups: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),

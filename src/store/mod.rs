@@ -33,7 +33,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::watch;
 
-use crate::domain::snapshot::{Change, Snapshot};
+use crate::domain::snapshot::{Change, JobRow, Snapshot};
 use crate::error::Error;
 use crate::secret::Sealer;
 
@@ -227,6 +227,21 @@ impl Store {
     /// What reconcilers work on.
     pub fn rows(&self, sealer: Sealer) -> SealedRows {
         SealedRows { store: self.clone(), sealer, known: Arc::default() }
+    }
+}
+
+impl Store {
+    /// The same to be read for requests: by their connections, so that the reconciler keeps its own.
+    pub fn rows_of_requests(&self, sealer: Sealer) -> SealedRows {
+        Store { reconciler: self.pool.clone(), ..self.clone() }.rows(sealer)
+    }
+
+    /// Jobs that go before `job` in its cluster's queue and may hold it up; those that need more than `most` nodes do not.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable` where the database is away.
+    pub async fn jobs_ahead(&self, job: &JobRow, most: Option<u32>) -> Result<u64, Error> {
+        Ok(resource::ahead(&self.pool, job, most).await?)
     }
 }
 

@@ -20,6 +20,8 @@ mod scale;
 mod setup;
 #[path = "e2e/unmet.rs"]
 mod unmet;
+#[path = "e2e/why.rs"]
+mod why;
 
 use crate::harness::{Server, Site};
 

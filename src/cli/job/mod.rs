@@ -77,6 +77,11 @@ pub enum JobVerb {
         #[arg(long, value_name = "SECONDS", hide = true)]
         interval: Option<u64>,
     },
+    /// Tells what a job waits for.
+    Why {
+        #[command(flatten)]
+        this: ThisJob,
+    },
     /// Lists the attempts of a job, the latest first.
     Attempts {
         #[command(flatten)]
@@ -177,6 +182,7 @@ pub(super) async fn run(session: &Session, verb: &JobVerb) -> Result<Answer> {
         JobVerb::Delete { this, deletion } => verbs::delete(session, &place(this)?, deletion).await,
         JobVerb::Terminate { this, deletion } => terminate(session, &place(this)?, deletion).await,
         JobVerb::Wait { this, until, timeout, exit_code, .. } => wait(session, &place(this)?, until, *timeout, *exit_code).await,
+        JobVerb::Why { this } => verbs::why(session, &place(this)?.path()).await,
         JobVerb::Attempts { this } => {
             let attempts = session.client.list(&format!("{}/attempts", place(this)?.path()), OWN).await?;
             Ok(Answer::Many(attempts, &views::ATTEMPT))

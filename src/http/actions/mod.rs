@@ -10,3 +10,4 @@ pub(crate) mod nodes;
 pub(crate) mod terminate;
 pub(crate) mod usages;
 pub(crate) mod validate;
+pub(crate) mod why;

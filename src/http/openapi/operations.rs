@@ -157,6 +157,9 @@ fn own(operation: &str) -> Operation {
         "Jobs_CountByWorkspace" => answers("Counts the jobs of a workspace by state.", "JobCounts"),
         "Jobs_CountByExperiment" => answers("Counts the jobs of an experiment by state.", "JobCounts"),
         "Jobs_ListAttempts" => answers("Lists the latest attempts of a job, the latest first.", "JobAttemptListResult"),
+        "Jobs_GetWhy" => answers("Tells why a job does not run: what it waits for, and what will clear it.", "Why"),
+        "Clusters_GetWhy" => answers("Tells why a cluster does not have the nodes that it is to have.", "Why"),
+        "Clusters_GetNodeWhy" => answers("Tells why a node of a cluster takes no job.", "Why"),
         "Clusters_SimulateEviction" => {
             let (low, high, default) = NOTICE_SECONDS;
             let seconds = json!({

@@ -205,7 +205,11 @@ fn grow(
         asks.push(ask(world, cluster, size, ordinal, mint));
     }
     match left {
-        Some((_, name, limit)) if allowed < missing => Wanted::OverQuota(problems::over_quota(name, limit)),
+        Some((left, name, limit)) if allowed < missing => {
+            let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+            draft.reason(Reason::OverQuota { cluster: cluster.uid, quota: name, limit, left, missing });
+            Wanted::OverQuota(problems::over_quota(name, limit))
+        }
         _ => Wanted::More,
     }
 }

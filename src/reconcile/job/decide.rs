@@ -124,7 +124,7 @@ fn wanted_stop(world: &World<'_>, attempt: &Attempt, job: &JobRow, decided: bool
     stop
 }
 
-fn wall_clock(job: &JobRow) -> time::Duration {
+pub(in crate::reconcile) fn wall_clock(job: &JobRow) -> time::Duration {
     time::Duration::try_from(Duration::from_secs(job.max_wall_clock_s)).unwrap_or(time::Duration::MAX)
 }
 

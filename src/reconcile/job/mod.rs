@@ -3,4 +3,4 @@
 mod decide;
 mod outcome;
 
-pub(super) use decide::{decide_attempt, decide_without_nodes};
+pub(super) use decide::{decide_attempt, decide_without_nodes, wall_clock};

@@ -1,6 +1,7 @@
 //! Small builders for decision tables: a scene of rows and sightings, and what is decided about it, as words.
 
 mod cluster;
+mod explain;
 mod file_server;
 mod job;
 mod memory;

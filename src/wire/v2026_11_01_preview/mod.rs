@@ -10,6 +10,7 @@ pub mod nodes;
 pub mod operation;
 pub mod retries;
 pub mod scaling;
+pub mod why;
 
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -39,6 +39,23 @@ fn a_job_is_followed_to_its_end_and_ends_the_command_with_its_exit_code() {
 }
 
 #[test]
+fn what_a_job_a_cluster_and_a_node_wait_for_is_told() {
+    let shell = with_node();
+    shell.run("cluster wait --nodes 1").expect(0);
+    let node = shell.run("cluster node why").expect(0).json();
+    assert!(node["state"] == "Idle" && node.get("gate").is_none(), "{node}");
+    shell.run("cluster resize -t 0 --wait").expect(0);
+    shell.run("job create -n none --command true").expect(0);
+    let why = shell.run("job why -n none").expect(0).json();
+    assert_eq!((&why["gate"], &why["lack"]["missing"]), (&"ScaleLimit".into(), &1.into()), "{why}");
+    let table = shell.run("job why -n none -o table").expect(0).out;
+    assert!(table.starts_with("State") && table.contains("ScaleLimit"), "{table}");
+    assert!(shell.run("cluster why").expect(0).json().get("gate").is_none());
+    let absent = shell.run("cluster node why -n tvm-none").expect(3);
+    assert!(absent.err.contains("no nodes now"), "{}", absent.err);
+}
+
+#[test]
 fn output_comes_while_it_is_written_and_an_interrupt_cancels_nothing() {
     let shell = with_node();
     let words = "job create -n long --command 'echo first; while [ ! -e $AZ_BATCHAI_MOUNT_ROOT/shared/go-$NAME ]; do sleep 0.1; done; echo last' --follow";

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Schemas, int, long, many, object, page, text, time, to, word};
 use crate::domain::retry::MAX_LIMIT;
+use crate::domain::why::{Gate, Unit};
 use crate::wire::v2026_11_01_preview::retries::CATEGORIES;
 use crate::wire::v2026_11_01_preview::title;
 
@@ -139,6 +140,29 @@ pub(super) fn of(mut all: Schemas) -> Schemas {
         ),
         ("NodeProbe", object([("name!", text()), ("result!", word(&["Passed", "Failed"])), ("found!", text())])),
         ("NodeListResult", page("Node")),
+        (
+            "Why",
+            object([
+                ("state!", text()),
+                ("since!", time()),
+                ("gate", word(&Gate::ALL.map(Gate::as_str))),
+                ("message", text()),
+                ("lack", to("WhyLack")),
+                ("heldBy!", many(to("WhyHolder"))),
+                ("clears", text()),
+                ("clearsBy", time()),
+            ]),
+        ),
+        (
+            "WhyLack",
+            object([
+                ("unit!", word(&[Unit::Nodes, Unit::Cores, Unit::Jobs].map(Unit::as_str))),
+                ("needed!", long()),
+                ("available!", long()),
+                ("missing!", long()),
+            ]),
+        ),
+        ("WhyHolder", object([("resourceId", text()), ("nodeId", text()), ("count!", long()), ("until", time())])),
         (
             "JobCounts",
             object([

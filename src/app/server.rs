@@ -475,7 +475,6 @@ async fn open_files(config: &Config, store: &Store, nodes: Option<&Nodes>) -> Re
     Ok(Files::new(store.clone(), nodes.and_then(|nodes| nodes.share.clone()), archive))
 }
 
-/// The sizes that a server without nodes takes: every one that users know, as those that have nodes cut them to their hosts.
 /// What bounds the reconcilers' decisions, by the settings and by what the driver says of itself.
 fn limits(config: &Config, driver: Option<driver::Capabilities>) -> reconcile::Limits {
     let defaults = reconcile::Limits::default().with_stop_grace(config.limits.stop_grace.0);
@@ -491,6 +490,7 @@ fn limits(config: &Config, driver: Option<driver::Capabilities>) -> reconcile::L
     }
 }
 
+/// The sizes that a server without nodes takes: every one that users know, as those that have nodes cut them to their hosts.
 fn known_sizes() -> Vec<Size> {
     sizes::for_host(u32::MAX, u64::MAX, u32::MAX)
 }

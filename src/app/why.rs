@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::clock::{Clock, Timestamp};
-use crate::domain::cluster::Cluster;
+use crate::domain::cluster::{Allocation, Cluster};
 use crate::domain::job::{Job, Phase};
 use crate::domain::machine::{Machine, MachineState};
 use crate::domain::resource::{Envelope, Provisioning};
@@ -71,8 +71,11 @@ impl Reasons for Explainer {
         let snapshot = self.snapshot().await?;
         let why = self.ask(&snapshot, |world| explain_cluster(world, cluster.uid));
         let status = snapshot.clusters.iter().find(|row| row.uid == cluster.uid).map_or(&cluster.status, |row| &row.status);
-        let state = format!("{:?}", status.allocation).to_lowercase();
-        Ok(Answer { state, since: status.allocation_changed_at, why })
+        let state = match status.allocation {
+            Allocation::Steady => "steady",
+            Allocation::Resizing => "resizing",
+        };
+        Ok(Answer { state: state.to_owned(), since: status.allocation_changed_at, why })
     }
 
     async fn node(&self, cluster: &Envelope<Cluster>, node_id: &str) -> Result<Option<Answer>, Error> {

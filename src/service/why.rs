@@ -39,7 +39,8 @@ impl Service {
     }
 
     fn reasons(&self) -> Result<&dyn Reasons, Error> {
-        self.inner.reasons.get().map(AsRef::as_ref).ok_or_else(|| Error::unavailable("nobody tells why things wait"))
+        let absent = || Error::new(ErrorCode::NotFound, "There is nothing at this address.");
+        self.inner.reasons.get().map(AsRef::as_ref).ok_or_else(absent)
     }
 
     /// Why a job does not run.
@@ -47,7 +48,8 @@ impl Service {
     /// # Errors
     /// As of [`get`](Self::get).
     pub async fn why_job(&self, id: &ResourceId) -> Result<Answer, Error> {
-        self.reasons()?.job(&self.get::<Job>(id).await?).await
+        let job = self.get::<Job>(id).await?;
+        self.reasons()?.job(&job).await
     }
 
     /// Why a cluster does not have the nodes that it is to have.
@@ -55,7 +57,8 @@ impl Service {
     /// # Errors
     /// As of [`get`](Self::get).
     pub async fn why_cluster(&self, id: &ResourceId) -> Result<Answer, Error> {
-        self.reasons()?.cluster(&self.get::<Cluster>(id).await?).await
+        let cluster = self.get::<Cluster>(id).await?;
+        self.reasons()?.cluster(&cluster).await
     }
 
     /// Why a node takes no job.
@@ -63,7 +66,8 @@ impl Service {
     /// # Errors
     /// `NodeNotFound`; as of [`get`](Self::get).
     pub async fn why_node(&self, id: &ResourceId, node_id: &str) -> Result<Answer, Error> {
-        let told = self.reasons()?.node(&self.get::<Cluster>(id).await?, node_id).await?;
+        let cluster = self.get::<Cluster>(id).await?;
+        let told = self.reasons()?.node(&cluster, node_id).await?;
         let message = || format!("The cluster '{}' has no node '{node_id}'.", id.name());
         told.ok_or_else(|| Error::new(ErrorCode::NodeNotFound, message()))
     }

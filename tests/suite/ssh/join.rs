@@ -131,7 +131,7 @@ async fn a_line_is_good_once_for_a_time_and_at_its_own_server() {
     let kept: Value = serde_json::from_slice(&kept).expect("read");
     let token = line.split("t=").nth(1).and_then(|rest| rest.split(';').next()).expect("a token");
     for secret in [token, kept["credential"].as_str().expect("a credential")] {
-        assert!(secret.len() == 43 && !server.log().contains(secret));
+        assert!(secret.len() == 64 && !server.log().contains(secret));
         assert!(!host.runs_with(secret), "it is an argument");
     }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::known::Read;
+use super::known::{Read, versions};
 use super::{readable, word};
 use crate::domain::attempt::{AssignmentState, Attempt};
 use crate::domain::cluster::Scale;
@@ -121,7 +121,7 @@ pub(super) async fn read(
     )
     .fetch_one(&mut *connection)
     .await?;
-    let heads: Vec<_> = heads.uids.into_iter().zip(heads.writers.into_iter().map(|writer| vec![writer])).collect();
+    let heads = versions(heads.uids, heads.writers);
     let unread = known.unread(&heads);
     let rows = if unread.is_empty() { vec![] } else { jobs(connection, &unread).await? };
     let mut jobs: Vec<JobRow> = known.take(heads, rows).flatten().cloned().collect();

@@ -15,6 +15,11 @@ use crate::domain::snapshot::{JobRow, UnreadableMachine};
 /// The transactions that wrote a row and what is read with it.
 pub(super) type Version = Vec<i64>;
 
+/// Rows that were each written by one transaction.
+pub(super) fn versions(uids: Vec<Uuid>, writers: Vec<i64>) -> Vec<(Uuid, Version)> {
+    uids.into_iter().zip(writers.into_iter().map(|writer| vec![writer])).collect()
+}
+
 /// What a leader's last snapshot read.
 #[derive(Debug, Default)]
 pub(crate) struct Known {

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::known::Read;
+use super::known::{Read, versions};
 use super::{readable, word};
 use crate::domain::machine::{Bootstrap, Machine, MachineState};
 use crate::domain::snapshot::UnreadableMachine;
@@ -26,7 +26,7 @@ pub(super) async fn read(
     )
     .fetch_one(&mut *connection)
     .await?;
-    let heads: Vec<_> = heads.uids.into_iter().zip(heads.writers.into_iter().map(|writer| vec![writer])).collect();
+    let heads = versions(heads.uids, heads.writers);
     let unread = known.unread(&heads);
     let rows = if unread.is_empty() { vec![] } else { machines(connection, sealer, &unread).await? };
     let (mut read, mut unreadable) = (Vec::with_capacity(heads.len()), Vec::new());

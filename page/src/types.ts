@@ -97,6 +97,17 @@ export interface Attempt {
   }[];
 }
 
+/** What something waits for; without a gate nothing is in its way. */
+export interface Why {
+  gate?: string;
+  message?: string;
+  lack?: { unit: "Nodes" | "Cores" | "Jobs"; needed: number; available: number; missing: number };
+  /** Neither a resource nor a node is named where the caller may not see it. */
+  heldBy: { resourceId?: string; nodeId?: string; count: number; until?: string }[];
+  clears?: string;
+  clearsBy?: string;
+}
+
 export interface OutputFile {
   name: string;
   fileType: string;

@@ -215,6 +215,81 @@ test("a long log is found in, read from its start, and does not move while it is
   await state("failed").waitFor({ timeout: 60_000 });
 });
 
+test("what waits says why: the gate, the number that is missing, who holds it and what clears it", async () => {
+  const { call, workspace } = api(world);
+  const inside = workspace("lab", "vision");
+  const experiment = `${inside}/experiments/digits/jobs`;
+  const put = (name, nodeCount, commandLine) =>
+    call("PUT", `${experiment}/${name}`, {
+      properties: {
+        cluster: { id: `${inside}/clusters/pair` },
+        nodeCount,
+        stdOutErrPathPrefix: "$AZ_BATCHAI_MOUNT_ROOT/shared",
+        customToolkitSettings: { commandLine },
+      },
+    });
+  await put("holder", 1, "sleep 600");
+  await until("it has a node", async () => (await call("GET", `${experiment}/holder`)).properties.executionState === "Running");
+  await put("both", 2, "sleep 600");
+  await put("later", 1, "true");
+  await go(page, "/ui/g/lab/w/vision/e/digits/j/both");
+  const gate = page.getByRole("group", { name: "Why it waits" });
+  await gate.getByText("Gang", { exact: true }).waitFor();
+  const fact = (name) => gate.locator("div", { has: page.locator("dt", { hasText: name }) }).locator("dd");
+  assert.equal(await fact("Missing").textContent(), "1 node");
+  assert.equal(await fact("Needed").textContent(), "2");
+  assert.match(await fact("Held by").textContent(), /^holder, 1 node until .* at the latest$/);
+  assert.match(await fact("What clears it").textContent(), /end\.$/);
+  for (const colorScheme of ["dark", "light"]) {
+    await page.emulateMedia({ colorScheme });
+    await accessible(page, `what a job waits for, in ${colorScheme}`);
+    await shot(page, `22-why-job-${colorScheme}`);
+  }
+  await go(page, "/ui/g/lab/w/vision/e/digits/j/later");
+  await gate.getByText("Priority", { exact: true }).waitFor();
+  assert.equal(await fact("Ahead").textContent(), "1 job");
+  // By the name of who holds it one gets there; what is ended there lets the other go on, and nobody reloads.
+  await gate.getByRole("link", { name: "both" }).click();
+  await heading("both").waitFor();
+  await gate.getByRole("link", { name: "holder" }).waitFor();
+  await call("POST", `${experiment}/holder/terminate`);
+  await state("running").waitFor({ timeout: 60_000 });
+  assert.equal(await gate.count(), 0);
+  await call("DELETE", `${experiment}/later`);
+  await call("POST", `${experiment}/both/terminate`);
+  await state("failed").waitFor({ timeout: 60_000 });
+});
+
+test("a cluster says why it has not its nodes, and a node why it takes no job", async () => {
+  const { call, workspace } = api(world);
+  const path = `${workspace("lab", "vision")}/clusters/broken`;
+  await call("PUT", path, {
+    properties: {
+      vmSize: "STANDARD_D1",
+      scaleSettings: { manual: { targetNodeCount: 1 } },
+      userAccountSettings: { adminUserName: "ops" },
+      nodeSetup: { setupTask: { commandLine: "exit 3", stdOutErrPathPrefix: "$AZ_BATCHAI_MOUNT_ROOT/shared" } },
+    },
+  });
+  await go(page, "/ui/g/lab/w/vision/c/broken");
+  const nodes = page.getByRole("table", { name: "Nodes" });
+  await nodes.getByRole("row", { name: "unusable" }).first().getByRole("button", { name: "takes no job" }).click({ timeout: 60_000 });
+  const dialog = page.getByRole("dialog", { name: "takes no job" });
+  await dialog.getByText("Node health").waitFor();
+  await dialog.getByText("What clears it").waitFor();
+  await accessible(page, "what a node waits for");
+  await shot(page, "23-why-node");
+  await dialog.getByRole("button", { name: "Close" }).click();
+  const gate = page.getByRole("group", { name: "Why it waits" });
+  await gate.getByText("1 node", { exact: true }).waitFor();
+  for (const colorScheme of ["dark", "light"]) {
+    await page.emulateMedia({ colorScheme });
+    await accessible(page, `what a cluster waits for, in ${colorScheme}`);
+    await shot(page, `24-why-cluster-${colorScheme}`);
+  }
+  await call("DELETE", path);
+});
+
 test("a cluster is resized, up and down", async () => {
   await go(page, "/ui/g/lab/w/vision/c/pair");
   await heading("pair").waitFor();

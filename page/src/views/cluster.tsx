@@ -6,10 +6,11 @@ import { plural } from "../format";
 import { useLoad } from "../load";
 import { Age, Copy, Empty, Facts, Json, Panel, Shown, State, Tabs, Time, tell, useTitle } from "../parts/basics";
 import { askDeleteCluster } from "../parts/actions";
-import { confirm } from "../parts/dialog";
+import { Dialog, confirm } from "../parts/dialog";
 import { JobState, jobHref, why } from "../parts/jobs";
 import { NodeBar, Nodes, clusterState, target } from "../parts/nodes";
 import { Table } from "../parts/table";
+import { Waits } from "../parts/why";
 import { at } from "../paths";
 import type { Cluster, Job, Login, Node, ScaleSettings } from "../types";
 import { ClusterTable } from "./workspace";
@@ -105,6 +106,7 @@ function Shape({ cluster, etag, nodes, running, queued }: Loaded) {
         <Age from={properties.allocationStateTransitionTime} long />
         {queued.length > 0 && `; ${plural(queued.length, "job")} ${queued.length === 1 ? "waits" : "wait"} for ${plural(queued.reduce((n, job) => n + job.properties.nodeCount, 0), "node")}`}
       </p>
+      <Waits of={cluster.id} follows={[cluster.id]} />
       {properties.errors && properties.errors.length > 0 && (
         <div class="failure" role="group" aria-label="Errors">
           {properties.errors.map((error, index) => (
@@ -193,6 +195,8 @@ function NodeTable({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }) {
     () => ask<Page<Login>>(`${cluster.id}/listRemoteLoginInformation`, { method: "POST" }).then((answer) => answer.body.value),
     nodes.map((node) => node.nodeId + node.state).join(),
   );
+  const [asked, setAsked] = useState<string | null>(null);
+  const close = (): void => setAsked(null);
   if (nodes.length === 0) {
     return (
       <Empty>
@@ -203,35 +207,58 @@ function NodeTable({ cluster, nodes }: { cluster: Cluster; nodes: Node[] }) {
   const sorted = [...nodes].sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state));
   const hasGpus = nodes.some((node) => node.gpus.length > 0);
   return (
-    <Table
-      label="Nodes"
-      rows={sorted}
-      id={(node) => node.nodeId}
-      columns={[
-        { name: "Node", cell: (node) => node.nodeId },
-        { name: "State", cell: (node) => <State is={node.state} /> },
-        { name: "Since", as: "n low", cell: (node) => <Age from={node.stateTransitionTime} /> },
-        ...(hasGpus ? [{ name: "GPUs", as: "low", cell: (node: Node) => node.gpus.map((gpu) => gpu.name).join(", ") }] : []),
-        {
-          name: "Cause",
-          as: "wide low",
-          cell: (node) => <span title={node.errors.map((error) => error.message).join(" ")}>{node.errors[0]?.message}</span>,
-        },
-        {
-          name: "Log in",
-          cell: (node) => {
-            const login = logins.state.value.data?.find((one) => one.nodeId === node.nodeId);
-            if (!login) return <span class="quiet">–</span>;
-            const line = `ssh -p ${Math.trunc(login.port)} ${user}@${login.ipAddress}`;
-            return (
-              <Copy text={line} what={`the line for ${login.nodeId}`}>
-                <code>{line}</code>
-              </Copy>
-            );
+    <>
+      <Table
+        label="Nodes"
+        rows={sorted}
+        id={(node) => node.nodeId}
+        columns={[
+          { name: "Node", cell: (node) => node.nodeId },
+          { name: "State", cell: (node) => <State is={node.state} /> },
+          {
+            name: "Why",
+            cell: (node) =>
+              node.state !== "Running" && (
+                <button type="button" class="plain" aria-label={`Why ${node.nodeId} takes no job`} onClick={() => setAsked(node.nodeId)}>
+                  Why
+                </button>
+              ),
           },
-        },
-      ]}
-    />
+          { name: "Since", as: "n low", cell: (node) => <Age from={node.stateTransitionTime} /> },
+          ...(hasGpus ? [{ name: "GPUs", as: "low", cell: (node: Node) => node.gpus.map((gpu) => gpu.name).join(", ") }] : []),
+          {
+            name: "Cause",
+            as: "wide low",
+            cell: (node) => <span title={node.errors.map((error) => error.message).join(" ")}>{node.errors[0]?.message}</span>,
+          },
+          {
+            name: "Log in",
+            cell: (node) => {
+              const login = logins.state.value.data?.find((one) => one.nodeId === node.nodeId);
+              if (!login) return <span class="quiet">–</span>;
+              const line = `ssh -p ${Math.trunc(login.port)} ${user}@${login.ipAddress}`;
+              return (
+                <Copy text={line} what={`the line for ${login.nodeId}`}>
+                  <code>{line}</code>
+                </Copy>
+              );
+            },
+          },
+        ]}
+      />
+      {asked && (
+        <Dialog title={`Why ${asked} takes no job`} close={close}>
+          <div class="dialog-body">
+            <Waits of={`${cluster.id}/nodes/${asked}`} follows={[cluster.id]} free={<p>Nothing is in its way: it takes jobs.</p>} />
+            <div class="row end">
+              <button type="button" onClick={close} autofocus>
+                Close
+              </button>
+            </div>
+          </div>
+        </Dialog>
+      )}
+    </>
   );
 }
 

@@ -11,20 +11,19 @@ import { Attempts } from "../parts/attempts";
 import { Files } from "../parts/files";
 import { clusterName, isOver, jobState } from "../parts/jobs";
 import { Log } from "../parts/log";
+import { Waits } from "../parts/why";
 import { at } from "../paths";
-import type { Attempt, Cluster, Job, OutputFile } from "../types";
+import type { Attempt, Job, OutputFile } from "../types";
 
 interface Loaded {
   job: Job;
   etag: string | null;
   attempts: Attempt[];
-  cluster: Cluster | null;
 }
 
 async function load(path: string): Promise<Loaded> {
   const [{ body: job, etag }, attempts] = await Promise.all([ask<Job>(path), read<{ value: Attempt[] }>(`${path}/attempts`)]);
-  const cluster = isOver(job) ? null : await read<Cluster>(job.properties.cluster.id).catch(() => null);
-  return { job, etag, attempts: attempts.value, cluster };
+  return { job, etag, attempts: attempts.value };
 }
 
 export function JobPage() {
@@ -49,9 +48,10 @@ export function JobPage() {
 
 const TABS = ["log", "time", "files", "events", "def"] as const;
 
-function Shape({ job, etag, attempts, cluster, path, g, w, e }: Loaded & { path: string; g: string; w: string; e: string }) {
+function Shape({ job, etag, attempts, path, g, w, e }: Loaded & { path: string; g: string; w: string; e: string }) {
   const { query, route, path: address } = useLocation();
   const isDone = isOver(job);
+  const waits = !isDone && jobState(job) !== "Running";
   const usual = job.properties.executionState === "Queued" ? "time" : "log";
   const tab = TABS.find((one) => one === query["tab"]) ?? usual;
   const choose = (name: string, value: string): void => {
@@ -89,7 +89,8 @@ function Shape({ job, etag, attempts, cluster, path, g, w, e }: Loaded & { path:
           </button>
         </div>
       </div>
-      <Sentence job={job} attempts={attempts} cluster={cluster} />
+      <Sentence job={job} attempts={attempts} />
+      {waits && <Waits of={path} follows={["clusters", "experiments"].map((kind) => `${pathOf(g, w)}/${kind}`)} version={jobState(job)} />}
       <Errors job={job} />
       <Facts
         of={[
@@ -129,30 +130,20 @@ function Shape({ job, etag, attempts, cluster, path, g, w, e }: Loaded & { path:
   );
 }
 
-function Sentence({ job, attempts, cluster }: { job: Job; attempts: Attempt[]; cluster: Cluster | null }) {
+function Sentence({ job, attempts }: { job: Job; attempts: Attempt[] }) {
   const { executionState, executionInfo, nodeCount, creationTime } = job.properties;
   const attempt = attempts[0];
   const nodes = attempt?.nodes.map((node) => node.nodeId).filter(Boolean) ?? [];
   const on = nodes.length > 0 ? ` on ${nodes.length > 4 ? plural(nodes.length, "node") : nodes.join(", ")}` : "";
   const number = attempt && attempts.length > 1 ? `, attempt ${attempt.number}` : "";
   switch (executionState) {
-    case "Queued": {
-      const counts = cluster?.properties.nodeStateCounts;
+    case "Queued":
       return (
         <p class="sentence">
           Queued <Age from={creationTime} long />: needs {plural(nodeCount, "node")}
-          {!cluster && "; its cluster is gone"}
-          {cluster && counts && (
-            <>
-              ; {cluster.name} has {counts.idleNodeCount} idle of {cluster.properties.currentNodeCount}
-              {counts.preparingNodeCount > 0 && `, ${counts.preparingNodeCount} being prepared`}
-              {counts.unusableNodeCount > 0 && `, ${counts.unusableNodeCount} unusable`}
-            </>
-          )}
           {number}
         </p>
       );
-    }
     case "Running":
       return (
         <p class="sentence">

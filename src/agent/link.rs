@@ -104,6 +104,8 @@ pub struct News {
     pub taken: Option<AttemptUid>,
     /// The server's time when it answered.
     pub now: Option<Timestamp>,
+    /// The time of the last sample that was taken.
+    pub sampled: Option<Timestamp>,
 }
 
 /// One agent's conversation with the servers of its installation.
@@ -118,8 +120,8 @@ pub struct Link {
     seq: u64,
     revision: u64,
     said: Option<Said>,
-    /// With each poll when it was sent.
-    polls: Traffic<Moment>,
+    /// With each poll when it was sent, and the time of the last sample in it.
+    polls: Traffic<(Moment, Option<Timestamp>)>,
     reports: Traffic<Sent>,
     failures: u32,
 }
@@ -215,7 +217,7 @@ impl Link {
 
     fn poll(&mut self, said: &Said) -> io::Result<()> {
         let ask = self.sync(said, Duration::from_millis(MAX_WAIT_MS.into()), Vec::new())?;
-        self.polls.ask(&self.client, Moment::now(), ask);
+        self.polls.ask(&self.client, (Moment::now(), last_sample(said)), ask);
         Ok(())
     }
 
@@ -232,6 +234,7 @@ impl Link {
             health: said.health.clone(),
             assignments: said.parts.clone(),
             output,
+            samples: said.samples.clone(),
         };
         Ok(Ask {
             path: SYNC_PATH.to_owned(),
@@ -251,7 +254,7 @@ impl Link {
         }
     }
 
-    fn polled(&mut self, asked: Moment, answer: Result<Bytes, ClientError>) -> News {
+    fn polled(&mut self, (asked, sampled): (Moment, Option<Timestamp>), answer: Result<Bytes, ClientError>) -> News {
         match answer.and_then(|body| read(&body)) {
             Ok(Synced { revision, desired, credential, now }) => {
                 self.failures = 0;
@@ -262,7 +265,7 @@ impl Link {
                 if desired.is_some() {
                     self.revision = revision;
                 }
-                News { desired, taken: None, now }
+                News { desired, taken: None, now, sampled }
             }
             Err(error) => {
                 let until = self.failed(&error);
@@ -288,6 +291,7 @@ impl Link {
                     if let Some(credential) = credential {
                         self.identity.keep(credential);
                     }
+                    news.sampled = last_sample(&said);
                     self.said = Some(said);
                     news.taken = output;
                     None
@@ -335,6 +339,10 @@ impl Link {
         }
         Instant::now() + wait
     }
+}
+
+fn last_sample(said: &Said) -> Option<Timestamp> {
+    said.samples.last().map(|sample| sample.at)
 }
 
 fn read(body: &[u8]) -> Result<Synced, ClientError> {

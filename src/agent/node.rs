@@ -18,11 +18,13 @@ use crate::agent::decide::{Action, Local, Said, decide};
 use crate::agent::engine::Engines;
 use crate::agent::export::{self, Exports};
 use crate::agent::layout::{self, Home, Layout, MOUNTS, Place, Rank, STANDARD};
+use crate::agent::meter::Meter;
 use crate::agent::mount::{self, Mounts, Owner, Progress};
 use crate::agent::part::{Happening, Kind, Running, find_running};
 use crate::agent::process;
 use crate::agent::protocol::{Assignment, Desired, Mount, Step};
 use crate::agent::record::{Folder, Record, Told, name_once};
+use crate::agent::sampler::Sampler;
 use crate::agent::setup::Setup;
 use crate::agent::ship::{Shipped, Shipper, add_to_log};
 use crate::agent::start::{Starter, belongs_to};
@@ -33,6 +35,7 @@ use crate::domain::bootstrap::Isolation;
 use crate::domain::health::Probe;
 use crate::domain::machine::Setup as SetupState;
 use crate::domain::resource::EntityError;
+use crate::domain::sample::Sample;
 use crate::id::AttemptUid;
 use crate::task::Tasks;
 
@@ -75,6 +78,8 @@ pub(super) enum Heard {
     Finished(AttemptUid, Box<Shipper>),
     /// Temporary folders are removed.
     Removed,
+    /// It was looked what the node uses.
+    Measured(Box<Meter>, Option<Sample>),
     /// The node is of no use any more.
     Broken(EntityError),
 }
@@ -218,6 +223,7 @@ pub(super) struct Node {
     pub(super) starter: Starter,
     pub(super) parts: BTreeMap<AttemptUid, Part>,
     pub(super) watch: Watch,
+    pub(super) sampler: Sampler,
     setup: Setup,
     engines: Engines,
     exports: Exports,
@@ -263,6 +269,7 @@ impl Node {
         let mut node = Node {
             mounts,
             watch: Watch::new()?,
+            sampler: Sampler::new(Meter::new(&starter.bootstrap, starter.mark.as_deref())),
             parts: BTreeMap::new(),
             setup,
             engines: Engines::new(&starter.bootstrap),
@@ -575,6 +582,10 @@ impl Node {
                 part.finished = true;
             }),
             Heard::Removed => self.removing = self.removing.saturating_sub(1),
+            Heard::Measured(meter, sample) => {
+                self.sampler.looked(meter, sample);
+                return;
+            }
             Heard::Broken(error) => {
                 self.broken.get_or_insert(SetupState::Failed(error));
             }
@@ -688,6 +699,22 @@ impl Node {
             }
             let _ = heard.send(Heard::Removed);
         });
+    }
+
+    /// Looks beside the loop what the job uses of the node. Answers when to look next.
+    pub(super) fn measure(&mut self, now: Instant) -> Option<Instant> {
+        let running = self.parts.iter().find(|(_, part)| part.running.is_some()).map(|(attempt, _)| *attempt);
+        match self.sampler.look(running, now) {
+            Ok((attempt, mut meter)) => {
+                let (heard, ahead) = (self.heard.clone(), self.starter.server_ahead.unwrap_or_default());
+                tokio::task::spawn_blocking(move || {
+                    let sample = meter.look(attempt, ahead);
+                    let _ = heard.send(Heard::Measured(meter, sample));
+                });
+                None
+            }
+            Err(at) => at,
+        }
     }
 
     /// Looks at what was written since it did so last.

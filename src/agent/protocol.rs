@@ -15,6 +15,7 @@ use crate::domain::health::Probe;
 use crate::domain::machine::{Setup as SetupState, Size};
 use crate::domain::process::Process;
 use crate::domain::resource::{EntityError, NameValue};
+use crate::domain::sample::Sample;
 use crate::domain::storage::{Endpoint, ShareAt};
 use crate::id::{AttemptUid, MachineUid};
 
@@ -119,6 +120,9 @@ pub struct Sync {
     /// New output, before anything that `assignments` says is recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub output: Vec<Chunk>,
+    /// What the node used since the last report that was answered. May be said twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
 }
 
 /// Which bytes of which file.

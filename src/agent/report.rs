@@ -12,6 +12,7 @@ use crate::agent::ship::{Next, Shipper};
 use crate::domain::attempt::AssignmentState;
 use crate::domain::health::Probe;
 use crate::domain::machine::Setup;
+use crate::domain::sample::Sample;
 use crate::id::AttemptUid;
 
 /// How long the news that a command started waits for its end.
@@ -26,6 +27,8 @@ pub struct Said {
     pub health: Vec<Probe>,
     /// Its parts of attempts.
     pub parts: Vec<Seen>,
+    /// What it used lately.
+    pub samples: Vec<Sample>,
 }
 
 /// What to send next.
@@ -64,7 +67,8 @@ fn say(node: &Node, with_output_of: Option<AttemptUid>) -> Said {
         let with_output = with_output_of == Some(*attempt) && node.is_settled(*attempt, part);
         seen(*attempt, part, with_output, node.is_settled(*attempt, part))
     });
-    Said { setup: node.setup().clone(), health: node.health().to_vec(), parts: parts.collect() }
+    let samples = node.sampler.waiting();
+    Said { setup: node.setup().clone(), health: node.health().to_vec(), parts: parts.collect(), samples }
 }
 
 fn seen(attempt: AttemptUid, part: &Part, with_output: bool, is_settled: bool) -> Seen {
@@ -110,5 +114,5 @@ fn next(node: &mut Node, last: Option<&Said>, now: Instant) -> Say {
             _ => return Say::Report(said, None),
         }
     }
-    if said.setup != last.setup { Say::Report(said, None) } else { Say::Nothing(hold) }
+    if said.setup != last.setup || node.sampler.is_to_send() { Say::Report(said, None) } else { Say::Nothing(hold) }
 }

@@ -95,7 +95,8 @@ impl Agent {
     fn step(&mut self) -> io::Result<Option<Instant>> {
         let now = Instant::now();
         let mut wake_at = self.node.end_overdue(now);
-        for at in [self.node.settle(now), self.node.look_beside(now), self.node.look_at_export(now)].into_iter().flatten() {
+        let beside = [self.node.settle(now), self.node.look_beside(now), self.node.look_at_export(now), self.node.measure(now)];
+        for at in beside.into_iter().flatten() {
             wake_at = Some(wake_at.map_or(at, |before| before.min(at)));
         }
         if self.look_at.is_none() && self.node.is_to_look() {
@@ -113,6 +114,9 @@ impl Agent {
         keep_short(io::stderr().as_fd());
         if let Some(now) = news.now {
             self.node.starter.server_ahead = Some(now - SystemClock.now());
+        }
+        if let Some(until) = news.sampled {
+            self.node.sampler.told(until);
         }
         if let Some(attempt) = news.taken
             && let Some(shipper) = self.node.parts.get_mut(&attempt).and_then(|part| part.shipper_mut())

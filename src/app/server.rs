@@ -174,6 +174,7 @@ impl Server {
                 stop_grace: config.limits.stop_grace.0,
                 pull: config.limits.pull(),
                 record_for: config.limits.record.0,
+                samples_for: config.limits.samples.0,
             },
         });
 

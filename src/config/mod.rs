@@ -307,6 +307,8 @@ pub struct Limits {
     pub drain: Span,
     /// How long the activity log is kept. Default: 90 d.
     pub record: Span,
+    /// How long it is kept what nodes used. Default: 14 d.
+    pub samples: Span,
     /// The regions that are offered, by the names that people read; the first is the default.
     pub locations: Vec<String>,
 }
@@ -689,6 +691,7 @@ fn limits(mut section: Section<'_>) -> Limits {
         image_silence: section.span("image_silence", Span(pull.silence)),
         drain: section.span("drain", Span(Duration::from_secs(15))),
         record: section.span("record", Span(Duration::from_secs(90 * 24 * 3600))),
+        samples: section.span("samples", Span(Duration::from_secs(14 * 24 * 3600))),
         locations,
     };
     section.end();

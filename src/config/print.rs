@@ -162,6 +162,7 @@ impl Config {
         out.value("image_silence", self.limits.image_silence.to_string());
         out.value("drain", self.limits.drain.to_string());
         out.value("record", self.limits.record.to_string());
+        out.value("samples", self.limits.samples.to_string());
         out.list("locations", self.limits.locations.iter().cloned());
 
         out.section("throttle");

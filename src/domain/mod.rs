@@ -33,6 +33,7 @@ pub mod resource;
 pub mod retry;
 pub mod role;
 pub mod runc;
+pub mod sample;
 pub mod sas;
 pub mod scope;
 pub mod search;

@@ -25,6 +25,10 @@ pub trait Gpus: Send {
     /// In the library's words why they cannot be told.
     fn list(&self) -> Result<Vec<Gpu>, String>;
 
+    /// How much `mine` are in use: thousandths of the time that they computed in lately, their mean, and bytes of memory, their sum. `None`
+    /// where that cannot be told.
+    fn use_of(&self, mine: &[Gpu]) -> Option<(u64, u64)>;
+
     /// Waits until one of `mine` is broken, however long that takes; `None` once `is_over` says so, which is asked every few seconds.
     fn wait_fault(&self, mine: &[Gpu], is_over: &dyn Fn() -> bool) -> Option<Fault>;
 }

@@ -104,6 +104,16 @@ impl Gpus for Nvml {
         Ok(gpus)
     }
 
+    fn use_of(&self, mine: &[Gpu]) -> Option<(u64, u64)> {
+        let (mut percent, mut memory) = (0, 0);
+        for gpu in mine {
+            let device = self.library.device_by_uuid(gpu.uuid.as_str()).ok()?;
+            percent += u64::from(device.utilization_rates().ok()?.gpu);
+            memory += device.memory_info().ok()?.used;
+        }
+        Some((percent * 10 / u64::try_from(mine.len()).ok().filter(|count| *count > 0)?, memory))
+    }
+
     fn wait_fault(&self, mine: &[Gpu], is_over: &dyn Fn() -> bool) -> Option<Fault> {
         let events = self.events(mine);
         while !is_over() {

@@ -31,6 +31,10 @@ impl Gpus for Simulated {
         Ok((0..self.count).map(gpu).collect())
     }
 
+    fn use_of(&self, _mine: &[Gpu]) -> Option<(u64, u64)> {
+        None
+    }
+
     fn wait_fault(&self, _mine: &[Gpu], is_over: &dyn Fn() -> bool) -> Option<Fault> {
         while !is_over() {
             std::thread::park_timeout(PATIENCE);

@@ -43,6 +43,7 @@ impl Service {
         let service = self.clone();
         tasks.spawn_cancellable("service.tell_revocations", async move { service.tell_revocations().await });
         self.keep_record(tasks);
+        self.keep_samples(tasks);
     }
 
     /// Answers clients that wait when `tasks` are asked to stop, so that their connections end.

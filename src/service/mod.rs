@@ -28,6 +28,7 @@ mod output;
 mod pool;
 mod read;
 mod role;
+mod sample;
 mod search;
 mod submit;
 mod subscription;
@@ -69,6 +70,7 @@ pub use changes::{WaitingPlace, Watch, Woken};
 pub use follow::{Followed, Follower};
 pub use pool::Calls;
 pub(crate) use role::is_assignable;
+pub use sample::Asked as AskedSamples;
 pub use tag::{TagCount, TagUsed};
 pub use vault::{NoVaults, VaultError, Vaults};
 pub use why::Reasons;
@@ -126,6 +128,8 @@ pub struct Limits {
     pub pull: PullLimits,
     /// How long the record of what was asked for is kept.
     pub record_for: Duration,
+    /// How long it is kept what nodes used.
+    pub samples_for: Duration,
 }
 
 struct Inner {
@@ -151,6 +155,7 @@ struct Inner {
     groups: Cache<String, ()>,
     locks: lock::Locks,
     record: activity::Record,
+    samples: sample::Waiting,
     tasks: agent::CachedTasks,
     mounts: agent::CachedMounts,
     /// Machines whose agents got a credential lately.
@@ -360,6 +365,7 @@ impl Service {
             groups: Cache::builder().max_capacity(10_000).time_to_live(CACHED).build(),
             locks: lock::Locks::default(),
             record: activity::Record::default(),
+            samples: sample::Waiting::default(),
             tasks: Cache::builder().max_capacity(10_000).time_to_idle(TASK_CACHED).build(),
             mounts: Cache::builder().max_capacity(10_000).time_to_idle(TASK_CACHED).build(),
             issued: Cache::builder().max_capacity(100_000).time_to_live(agent::RENEW).build(),

@@ -19,6 +19,7 @@ mod output;
 mod principal;
 pub(crate) mod resource;
 pub(crate) mod role;
+pub(crate) mod sample;
 mod secret;
 mod snapshot;
 pub(crate) mod subscription;

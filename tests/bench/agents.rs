@@ -120,8 +120,12 @@ fn bootstrap(folder: &Path, name: &str, token: &str, server: &ServerAddress) -> 
 
 async fn live(bootstrap: AgentBootstrap, job: Duration, ledger: Shared, tasks: Tasks) -> Result<()> {
     let mut link = Link::open(&bootstrap, "boot".into(), LoginWay::Direct, Vec::new(), &tasks)?;
-    let mut node =
-        Node { said: Said { setup: Setup::Done, health: vec![], parts: vec![] }, running: BTreeMap::new(), job, ledger };
+    let mut node = Node {
+        said: Said { setup: Setup::Done, health: vec![], parts: vec![], samples: vec![] },
+        running: BTreeMap::new(),
+        job,
+        ledger,
+    };
     loop {
         node.pass(Instant::now());
         let wake_at = [link.step(&mut node, Instant::now())?, node.next_end()].into_iter().flatten().min();

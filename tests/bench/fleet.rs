@@ -220,6 +220,7 @@ impl Yard {
                 stop_grace: Duration::from_secs(10),
                 pull: Default::default(),
                 record_for: Duration::from_secs(86_400),
+                samples_for: Duration::from_secs(86_400),
             },
         });
         service.run(&tasks);
@@ -382,6 +383,7 @@ async fn agent(router: axum::Router, spec: MachineSpec) -> Result<()> {
         health: vec![],
         assignments: vec![],
         output: vec![],
+        samples: vec![],
     };
     let mut ends: BTreeMap<AttemptUid, Instant> = BTreeMap::new();
     loop {

@@ -7,10 +7,12 @@ use batchyard::domain::attempt::{AssignmentState, End};
 use batchyard::domain::cluster::{NodeSetup, SetupTask};
 use batchyard::domain::machine::{Machine, MachineState, Setup};
 use batchyard::domain::report::Seen;
+use batchyard::domain::sample::{Sample, Spread, Used, whole_second};
 use batchyard::domain::snapshot::Change;
 use batchyard::error::ErrorCode;
 use batchyard::id::{AttemptUid, MachineUid};
 use batchyard::secret::SecretText;
+use batchyard::service::AskedSamples;
 use batchyard::store::Applied;
 use batchyard::task::Tasks;
 use batchyard::wake::Topic;
@@ -32,6 +34,7 @@ fn sync(session: Uuid, seq: u64, have: u64) -> Sync {
         health: vec![],
         assignments: vec![],
         output: vec![],
+        samples: vec![],
     }
 }
 
@@ -295,4 +298,48 @@ async fn the_setup_is_told_with_its_secrets_until_it_is_reported() {
     let done = bed.service.sync(machine.uid, sync(session, 2, 0)).await.expect("answers").desired.expect("told");
     assert_eq!(done.setup, None);
     assert_eq!(bed.snapshot().await.machines[0].setup, Setup::Done);
+}
+
+/// What a machine says that it used, a second apart.
+fn samples(bed: &Bed, attempt: AttemptUid, cores: &[u64]) -> Vec<Sample> {
+    let sample = |(second, cores): (i64, &u64)| Sample {
+        attempt_uid: attempt,
+        at: whole_second(bed.now()) + time::Duration::seconds(second - 30),
+        used: Used { cpu_milli: Some(cores * 1000), memory: Some(7), ..Used::default() },
+    };
+    (0..).zip(cores).map(sample).collect()
+}
+
+#[tokio::test]
+async fn what_a_node_used_is_kept_once_for_its_own_job_and_for_a_time() {
+    let bed = Bed::new().await;
+    let (machine, attempt) = running(&bed).await;
+    bed.clock.advance(Duration::from_secs(60));
+    let foreign = AttemptUid(Uuid::new_v4());
+    let said = [samples(&bed, attempt, &[1, 2, 3, 0]), samples(&bed, foreign, &[9]), samples(&bed, attempt, &[1])].concat();
+    let session = Uuid::new_v4();
+    for seq in [1, 2] {
+        let report = Sync { samples: said.clone(), ..sync(session, seq, 0) };
+        bed.service.sync(machine.uid, report).await.expect("is taken");
+        bed.service.write_samples().await;
+    }
+    // A second of a machine has one place, which the first that came has; a foreign attempt has none.
+    assert_eq!(bed.count("select count(*) from sample").await, 4);
+    let asked = |step_s| AskedSamples { step_s, ..AskedSamples::default() };
+    let curves = bed.service.job_samples(&bed.job("a"), None, &asked(Some(3_600))).await.expect("is there");
+    assert_eq!((curves.attempt, curves.series.len()), (Some(1), 1));
+    let [point] = curves.series[0].points.as_slice() else { panic!("{curves:?}") };
+    assert_eq!(point.used[0], Some(Spread { mean: 1_500, max: 3_000 }));
+    assert_eq!((point.used[1], point.used[2]), (Some(Spread { mean: 7, max: 7 }), None));
+    let fine = bed.service.job_samples(&bed.job("a"), Some(1), &asked(Some(1))).await.expect("is there");
+    let most: Vec<i64> = fine.series[0].points.iter().filter_map(|point| point.used[0]).map(|spread| spread.max).collect();
+    assert_eq!(most, [1_000, 2_000, 3_000, 0]);
+    let of_node = bed.service.node_samples(&bed.cluster(), &machine.node_id, &asked(None)).await.expect("is there");
+    assert_eq!(of_node.series[0].points.len(), 1, "an hour in two hundred points: {of_node:?}");
+
+    bed.service.prune_samples().await;
+    assert_eq!(bed.count("select count(*) from sample").await, 4);
+    bed.clock.advance(Duration::from_secs(15 * 86_400));
+    bed.service.prune_samples().await;
+    assert_eq!(bed.count("select count(*) from sample").await, 0);
 }

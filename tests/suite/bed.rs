@@ -289,6 +289,7 @@ pub(crate) fn service(store: Store, clock: Arc<dyn Clock>, wake: Wake) -> Servic
             stop_grace: Duration::from_secs(10),
             pull: PullLimits::default(),
             record_for: Duration::from_secs(90 * 86_400),
+            samples_for: Duration::from_secs(14 * 86_400),
         },
     });
     service.run_submissions(&Tasks::new());

@@ -14,6 +14,8 @@ mod job;
 mod output;
 #[path = "e2e/retry.rs"]
 mod retry;
+#[path = "e2e/samples.rs"]
+mod samples;
 #[path = "e2e/scale.rs"]
 mod scale;
 #[path = "e2e/setup.rs"]

@@ -59,7 +59,9 @@ fn the_vendors_library_is_loaded_when_it_is_asked_for() {
     assert!(none.contains("/nowhere/libnvidia-ml.so.1"), "{none}");
     let guard = Guard::new();
     let library = compile(guard.dir());
-    let gpus = Nvml::load(Some(&library)).expect("loads").list().expect("tells");
+    let loaded = Nvml::load(Some(&library)).expect("loads");
+    let gpus = loaded.list().expect("tells");
+    assert_eq!(loaded.use_of(&gpus), Some((600, 6 << 30)), "40 and 80 percent, 3 GiB each");
     let seen: Vec<_> = gpus.iter().map(|gpu| (gpu.uuid.as_str(), gpu.name.as_str(), gpu.memory_mib, gpu.minor)).collect();
     assert_eq!(seen, [("GPU-stub-0", "Stub K80", 12_288, Some(0)), ("GPU-stub-1", "Stub K80", 12_288, Some(1))]);
     assert!(gpus.iter().all(|gpu| !gpu.simulated));

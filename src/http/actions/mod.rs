@@ -7,6 +7,7 @@ pub(crate) mod inputs;
 pub(crate) mod jobs;
 pub(crate) mod login;
 pub(crate) mod nodes;
+pub(crate) mod samples;
 pub(crate) mod terminate;
 pub(crate) mod usages;
 pub(crate) mod validate;

@@ -5,6 +5,7 @@ mod platform;
 use serde_json::{Value, json};
 
 use crate::http::actions::evict::NOTICE_SECONDS;
+use crate::http::actions::samples::STEP;
 use crate::http::verbs::MAX_RESULTS;
 use crate::http::wait::MAX_WAIT_S;
 use crate::wire::ApiVersion;
@@ -160,6 +161,16 @@ fn own(operation: &str) -> Operation {
         "Jobs_GetWhy" => answers("Tells why a job does not run: what it waits for, and what will clear it.", "Why"),
         "Clusters_GetWhy" => answers("Tells why a cluster does not have the nodes that it is to have.", "Why"),
         "Clusters_GetNodeWhy" => answers("Tells why a node of a cluster takes no job.", "Why"),
+        "Jobs_ListSamples" => {
+            let number = json!({
+                "type": "integer", "format": "int32", "minimum": 1, "description": "The attempt; the latest where it is left out.",
+            });
+            ranged(answers("Tells what the nodes of a job used over time, by rank.", "SampleCurves"))
+                .query(vec![("attempt", false, number)])
+        }
+        "Clusters_ListNodeSamples" => {
+            ranged(answers("Tells what a node used over time, in its last hour where nothing else is asked for.", "SampleCurves"))
+        }
         "Clusters_SimulateEviction" => {
             let (low, high, default) = NOTICE_SECONDS;
             let seconds = json!({
@@ -211,6 +222,21 @@ fn searching(operation: Operation) -> Operation {
     operation.query(vec![
         ("$filter", false, json!({"type": "string", "description": filter})),
         ("$orderby", false, json!({"type": "string", "enum": orders, "default": "name"})),
+    ])
+}
+
+/// The same, of a range of time in steps.
+fn ranged(operation: Operation) -> Operation {
+    let (low, high) = STEP;
+    let time = |what: &str| json!({"type": "string", "format": "date-time", "description": what});
+    let step = json!({
+        "type": "integer", "format": "int32", "minimum": low, "maximum": high,
+        "description": "Seconds that make one point. Longer ones are taken where the answer would be too long; the answer tells.",
+    });
+    operation.query(vec![
+        ("from", false, time("From here; the beginning where it is left out.")),
+        ("to", false, time("To here; now, or the end, where it is left out.")),
+        ("step", false, step),
     ])
 }
 

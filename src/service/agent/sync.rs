@@ -10,6 +10,7 @@ use crate::agent::protocol::{Chunk, MAX_INLINE_OUTPUT, MAX_OUTPUT_BODY, MAX_WAIT
 use crate::clock::Timestamp;
 use crate::domain::output::{OutputPiece, PieceContent};
 use crate::domain::report::Report;
+use crate::domain::sample::Sample;
 use crate::error::{Error, ErrorCode};
 use crate::id::MachineUid;
 use crate::service::Service;
@@ -44,6 +45,7 @@ impl Service {
         let desired = match reported {
             Reported::Stranger => return Err(refused()),
             Reported::Taken { changed, desired, unused } => {
+                self.inner.samples.add(machine, Sample::sane(sync.samples, self.now()));
                 if !unused.is_empty() {
                     self.output.discard(unused).await;
                 }

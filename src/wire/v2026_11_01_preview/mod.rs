@@ -9,6 +9,7 @@ pub mod jobs;
 pub mod nodes;
 pub mod operation;
 pub mod retries;
+pub mod samples;
 pub mod scaling;
 pub mod why;
 

@@ -187,6 +187,7 @@ impl World {
                 stop_grace: Duration::from_secs(1),
                 pull: PullLimits::default(),
                 record_for: Duration::from_secs(90 * 86_400),
+                samples_for: Duration::from_secs(14 * 86_400),
             },
         });
         service.run(&tasks);

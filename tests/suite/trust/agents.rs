@@ -187,6 +187,7 @@ async fn odd_reports_break_nothing() {
                 seen(other, AssignmentState::Ended, Some(End::Exited { code: 0 })),
             ],
             output: vec![],
+            samples: vec![],
         })
         .expect("writes");
         report["output"] = json!([{ "attempt": own, "directory": "stdouterr", "path": "o", "generation": 1, "offset": 0,
@@ -240,6 +241,7 @@ async fn odd_reports_break_nothing() {
         health: vec![],
         assignments: vec![],
         output: vec![],
+        samples: vec![],
     };
     bed.service.sync(machines[0].uid, sane).await.expect("an honest report is taken");
 }

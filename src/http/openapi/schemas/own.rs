@@ -113,6 +113,32 @@ pub(super) fn of(mut all: Schemas) -> Schemas {
         ),
         ("JobAttemptListResult", page("JobAttempt")),
         (
+            "SampleCurves",
+            object([
+                ("attempt", int()),
+                ("from!", time()),
+                ("to!", time()),
+                ("stepInSeconds!", int()),
+                ("series!", many(to("SampleSeries"))),
+            ]),
+        ),
+        ("SampleSeries", object([("nodeId", text()), ("rank", int()), ("points!", many(to("SamplePoint")))])),
+        (
+            "SamplePoint",
+            object([
+                ("time!", time()),
+                ("cores", to("SampleSpread")),
+                ("memoryInBytes", to("SampleSpread")),
+                ("diskReadBytesPerSecond", to("SampleSpread")),
+                ("diskWrittenBytesPerSecond", to("SampleSpread")),
+                ("networkInBytesPerSecond", to("SampleSpread")),
+                ("networkOutBytesPerSecond", to("SampleSpread")),
+                ("gpuPercent", to("SampleSpread")),
+                ("gpuMemoryInBytes", to("SampleSpread")),
+            ]),
+        ),
+        ("SampleSpread", object([("mean!", json!({"type": "number"})), ("max!", json!({"type": "number"}))])),
+        (
             "Node",
             object([
                 ("nodeId!", text()),

@@ -1,7 +1,7 @@
 //! When it is looked what a job uses of the node, and what is yet to be told of it.
 //!
 //! A job's first minutes are looked at often and the rest of a long life seldom, so that any job has a few thousand samples at most. A node
-//! without a job is not looked at. Looks are beside the loop.
+//! without a job is not looked at, and a job that is over at once costs no look. Looks are beside the loop.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,6 +13,9 @@ use crate::id::AttemptUid;
 
 /// So many that wait go in a report of their own; others go with what is said anyhow.
 const ENOUGH: usize = 5;
+
+/// When a job is looked at first, from when it was seen to run.
+const FIRST: Duration = Duration::from_millis(500);
 
 /// Time between two looks at a job that has run for so long: up to the first, this; and so on.
 const PACE: [(Duration, Duration); 4] = [
@@ -47,7 +50,7 @@ impl Sampler {
             return Err(None);
         };
         if self.current.is_none_or(|(known, ..)| known != attempt) {
-            self.current = Some((attempt, now, now));
+            self.current = Some((attempt, now, now + FIRST));
             if let Some(meter) = &mut self.meter {
                 meter.begin();
             }
@@ -113,9 +116,14 @@ mod tests {
 
     #[test]
     fn an_idle_node_is_never_looked_at_and_a_long_job_seldom() {
-        let (mut sampler, mut now, mut looks) = (sampler(), Instant::now(), 0);
-        assert_eq!(sampler.look(None, now).err(), Some(None));
-        let day = now + Duration::from_secs(86_400);
+        let (mut sampler, began, mut looks) = (sampler(), Instant::now(), 0);
+        assert_eq!(sampler.look(None, began).err(), Some(None));
+        assert_eq!(
+            sampler.look(Some(attempt(1)), began).err(),
+            Some(Some(began + FIRST)),
+            "one that is over by then costs no look"
+        );
+        let (mut now, day) = (began + FIRST, began + Duration::from_secs(86_400));
         while now < day {
             let (_, meter) = sampler.look(Some(attempt(1)), now).ok().expect("is due");
             sampler.looked(meter, None);
@@ -123,7 +131,7 @@ mod tests {
             now = sampler.look(Some(attempt(1)), now).err().flatten().expect("later");
         }
         assert!((1_500..2_500).contains(&looks), "{looks} of a day");
-        assert!(sampler.look(Some(attempt(2)), now).is_ok(), "another begins at once");
+        assert_eq!(sampler.look(Some(attempt(2)), now).err(), Some(Some(now + FIRST)), "another begins anew");
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use console::Term;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::MissedTickBehavior;
 
 use super::cluster::counts;
@@ -13,6 +15,9 @@ use super::session::Session;
 use super::terminal::visible;
 use super::views::{self, Look, at, size, span};
 use crate::client::{BATCH_AI, Held, Kind, OWN, Patience, Place, Result};
+
+/// How far back is looked for what a job uses: longer than a sample is late.
+const LATELY: time::Duration = time::Duration::minutes(1);
 
 /// Draws a text in place of the one before, within the window.
 struct Screen {
@@ -186,6 +191,32 @@ pub(super) async fn job(session: &Session, place: &Place, once: bool, interval: 
     live(session, place, once, interval, |job| job_text(session, place, job), is_over).await
 }
 
+/// What the nodes of a job used lately, as series of the API.
+async fn used_lately(session: &Session, place: &Place, now: OffsetDateTime) -> Result<Vec<Value>> {
+    let from = (now - LATELY).format(&Rfc3339).unwrap_or_default();
+    let path = format!("{}/samples?from={from}&step={}", place.path(), LATELY.whole_seconds());
+    let body = session.client.get(&path, OWN).await?.body;
+    Ok(body.get("series").and_then(Value::as_array).cloned().unwrap_or_default())
+}
+
+/// Processors, memory, GPUs, network and disks of a point; empty where it does not tell.
+fn cells(point: &Value) -> [String; 5] {
+    let mean = |name: &str| point.pointer(&format!("/{name}/mean")).and_then(Value::as_f64);
+    let bytes = |name: &str| mean(name).map(|bytes| size(bytes as u64));
+    let pair = |one: &str, other: &str| match (bytes(one), bytes(other)) {
+        (Some(one), Some(other)) => format!("{one}/s {other}/s"),
+        _ => String::new(),
+    };
+    let gpu = [mean("gpuPercent").map(|percent| format!("{percent:.0} %")), bytes("gpuMemoryInBytes")];
+    [
+        mean("cores").map(|cores| format!("{:.0} %", cores * 100.0)).unwrap_or_default(),
+        bytes("memoryInBytes").unwrap_or_default(),
+        gpu.into_iter().flatten().collect::<Vec<_>>().join(" "),
+        pair("networkInBytesPerSecond", "networkOutBytesPerSecond"),
+        pair("diskReadBytesPerSecond", "diskWrittenBytesPerSecond"),
+    ]
+}
+
 async fn job_text(session: &Session, place: &Place, job: Value) -> Result<String> {
     let terminal = session.terminal();
     let look = Look { people: true, ..Look::now() };
@@ -208,6 +239,8 @@ async fn job_text(session: &Session, place: &Place, job: Value) -> Result<String
         }
     }
     let logins = logins(session, place).await.unwrap_or_default();
+    // A server before samples were kept has none, and the rest of the table is as good.
+    let used = used_lately(session, place, look.now).await.unwrap_or_default();
     let rows: Vec<Vec<String>> = latest
         .and_then(|attempt| attempt.get("nodes").and_then(Value::as_array))
         .into_iter()
@@ -222,10 +255,20 @@ async fn job_text(session: &Session, place: &Place, job: Value) -> Result<String
             let ran = moment("/startTime").map(|start| span((moment("/endTime").unwrap_or(look.now) - start).whole_seconds()));
             let ended =
                 [at(node, "/end"), at(node, "/exitCode"), at(node, "/message")].into_iter().filter(|part| !part.is_empty());
+            let used = used
+                .iter()
+                .find(|series| at(series, "/nodeId") == id)
+                .and_then(|series| series.pointer("/points")?.as_array()?.last());
+            let [cpu, memory, gpu, network, disk] = used.map(cells).unwrap_or_default();
             vec![
                 at(node, "/rank"),
                 visible(&id),
                 at(node, "/state").to_ascii_lowercase(),
+                cpu,
+                memory,
+                gpu,
+                network,
+                disk,
                 ran.unwrap_or_default(),
                 login.map(|login| format!("{}:{}", at(login, "/ipAddress"), at(login, "/port"))).unwrap_or_default(),
                 visible(&ended.collect::<Vec<_>>().join(" ")),
@@ -235,6 +278,8 @@ async fn job_text(session: &Session, place: &Place, job: Value) -> Result<String
     if rows.is_empty() {
         return Ok(format!("{head}\n{}", if state == "queued" { "no nodes yet" } else { "no nodes" }));
     }
-    let table = session.output.table(&["Rank", "Node", "State", "Ran", "SSH", "End"], rows);
+    let table = session
+        .output
+        .table(&["Rank", "Node", "State", "CPU", "Mem", "GPU", "Net in/out", "Disk r/w", "Ran", "SSH", "End"], rows);
     Ok(format!("{head}\n{}", table.trim_end()))
 }

@@ -118,13 +118,16 @@ fn a_cluster_is_watched_while_it_fills_and_works() {
     shell.run("cluster create -s STANDARD_D1 -t 1").expect(0);
     let mut screen = Screen::of(&shell, 24, 100, "cluster watch --interval 1");
     screen.until("a node", |text| text.contains("1 of 1 nodes: 1 idle") && text.contains("n1") && text.contains("queue: empty"));
-    shell.run("job create -n w1 --command 'sleep 600'").expect(0);
+    shell.run("job create -n w1 --command 'while true; do true; done'").expect(0);
     shell.run("job create -n w2 --command true").expect(0);
     let text = screen.until("a job on the node", |text| text.contains("e/w1") && text.contains("1 job needs 1 node"));
     assert_eq!(text.matches("STANDARD_D1").count(), 1, "drawn in place: {text}");
     let mut top = Screen::of(&shell, 24, 100, "job top -n w1 --interval 1");
     let text = top.until("the node of the job", |text| text.contains("Rank") && text.contains("running"));
     assert!(text.contains("attempt 1"), "{text}");
+    // "running", a share of a core, and bytes.
+    let uses = |line: &str| line.contains("running") && line.contains(" % ") && line.contains("iB");
+    top.until("what it uses", |text| text.lines().any(uses));
     shell.run("job terminate -n w1 -y").expect(0);
     let (code, _) = top.end();
     assert_eq!(code, 0, "it ends with the job");

@@ -42,7 +42,8 @@ async fn what_a_job_used_is_told_of_it_and_of_its_node_and_stays_when_the_node_i
     site.api.post(&format!("{job}/terminate")).await.expect(202);
     site.ended("j").await;
     site.api.delete(&site.cluster_path("c")).await.expect(202);
-    until("the cluster is gone", || site.api.get(&site.cluster_path("c")), |answer| answer.status == 404).await;
+    let cluster = site.cluster_path("c");
+    until("the cluster is gone", || site.api.get(&cluster), |answer| answer.status == 404).await;
     let after = asked(&site, &job, "&attempt=1").await.expect(200).body;
     assert!(most(&after, "cores") > 0.2 && after["series"][0]["nodeId"] == json!(node), "{after}");
     let whole = asked(&site, &job, "&step=86400").await.expect(200).body;

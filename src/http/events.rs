@@ -3,6 +3,7 @@
 //! A client that goes on where it was names the last event that it has (`Last-Event-ID`). Who may see the scope sees of it what it could
 //! also read; that is looked at again all the time. A client that does not keep up is cut off, and goes on in another request.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::domain::event::{Event, Place};
+use crate::domain::event::Place;
 use crate::error::{Error, ErrorCode};
 use crate::http::call::{Answer, Call, Target};
 use crate::http::respond::empty;
 use crate::http::wait::check_again;
-use crate::id::ResourceId;
-use crate::service::{Followed, Follower, WaitingPlace};
+use crate::id::Kind;
+use crate::service::{Followed, Follower, Recorded, WaitingPlace};
 use crate::wire::v2026_11_01_preview::events::EventBody;
 
 /// How often a silent stream says that it is still there, so that nothing in between takes it for dead.
@@ -27,6 +28,9 @@ const BEAT: Duration = Duration::from_secs(5);
 
 /// How often it is looked at whether the caller may still listen.
 const CHECK: Duration = Duration::from_secs(5);
+
+/// Length from which on a piece of the stream is sent, whatever else is there already. Unit: bytes.
+const PIECE: usize = 32 * 1024;
 
 /// Time after which a client comes back that lost its stream. Unit: milliseconds.
 const RETRY_MS: u32 = 1_000;
@@ -48,10 +52,19 @@ pub(crate) async fn follow(call: Call) -> Answer {
         _ => (call.subscription()?, format!("/subscriptions/{}", call.subscription()?)),
     };
     let held = call.parts.service.take_waiting_place(call.caller()?)?;
-    let follower = call.parts.service.follow(subscription, scope, place).await?;
+    let follower = call.parts.service.follow(subscription, scope.clone(), place).await?;
     let first = format!("retry: {RETRY_MS}\nid: {}\n\n", follower.place());
-    let listening =
-        Listening { call, follower, _held: held, checked_at: Instant::now(), beat_at: Instant::now() + BEAT, first: Some(first) };
+    let now = Instant::now();
+    let listening = Listening {
+        call,
+        follower,
+        scope,
+        readable: HashSet::new(),
+        _held: held,
+        checked_at: now,
+        beat_at: now + BEAT,
+        first: Some(first),
+    };
     let pieces = stream::unfold(listening, |mut listening| async move {
         let piece = listening.next().await?;
         Some((Ok::<Bytes, Infallible>(piece.into()), listening))
@@ -82,6 +95,10 @@ fn last_place(call: &Call) -> Result<Option<Place>, Error> {
 struct Listening {
     call: Call,
     follower: Follower,
+    /// The key of what is followed.
+    scope: String,
+    /// Kinds that the caller may read everywhere in it, since it was checked last.
+    readable: HashSet<Kind>,
     _held: WaitingPlace,
     checked_at: Instant,
     beat_at: Instant,
@@ -104,13 +121,23 @@ impl Listening {
                     return None;
                 }
                 self.checked_at = now;
+                self.readable.clear();
             }
             match followed {
-                Ok(Followed::Event(event)) if self.may_see(&event).await => {
-                    self.beat_at = now + BEAT;
-                    return written(&event);
+                Ok(Followed::Event(first)) => {
+                    let mut piece = String::new();
+                    let mut next = Some(first);
+                    while let Some(recorded) = next {
+                        if self.may_see(&recorded).await {
+                            piece.push_str(recorded.text(written));
+                        }
+                        next = if piece.len() < PIECE { self.follower.ready() } else { None };
+                    }
+                    if !piece.is_empty() {
+                        self.beat_at = now + BEAT;
+                        return Some(piece);
+                    }
                 }
-                Ok(Followed::Event(_)) => {}
                 Ok(Followed::TooSlow) => {
                     tracing::debug!("a stream of events is cut: its client does not keep up");
                     return None;
@@ -125,16 +152,25 @@ impl Listening {
         }
     }
 
-    /// Whether the caller could read what the event is about.
-    async fn may_see(&self, event: &Event) -> bool {
-        let (Ok(id), Some(caller)) = (ResourceId::parse(&event.path), &self.call.caller) else { return false };
-        self.call.parts.auth.authorize(caller, id.kind().read_action(), &id.key()).await.is_ok()
+    /// Whether the caller could read what the event is about. Who may read a kind at the scope may read it everywhere below.
+    async fn may_see(&mut self, recorded: &Recorded) -> bool {
+        let (Some(kind), Some(caller)) = (recorded.kind, &self.call.caller) else { return false };
+        if self.readable.contains(&kind) {
+            return true;
+        }
+        let (auth, action) = (&self.call.parts.auth, kind.read_action());
+        if auth.authorize(caller, action, &self.scope).await.is_ok() {
+            self.readable.insert(kind);
+            return true;
+        }
+        auth.authorize(caller, action, recorded.key()).await.is_ok()
     }
 }
 
-/// An event as the stream carries it: the document is one line of JSON.
-fn written(event: &Event) -> Option<String> {
-    let document = serde_json::to_string(&EventBody::of(event)).ok()?;
+/// An event as the stream carries it: the document is one line of JSON. Empty where there is none.
+fn written(recorded: &Recorded) -> String {
+    let event = &recorded.event;
+    let Ok(document) = serde_json::to_string(&EventBody::of(event)) else { return String::new() };
     let what: String = event.what.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-    Some(format!("id: {}\nevent: {what}\ndata: {document}\n\n", event.place))
+    format!("id: {}\nevent: {what}\ndata: {document}\n\n", event.place)
 }

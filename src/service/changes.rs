@@ -11,8 +11,9 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Service;
+use super::follow::Recorded;
 use crate::auth::Caller;
-use crate::domain::event::{Event, Place};
+use crate::domain::event::Place;
 use crate::error::{Error, ErrorCode};
 use crate::id::{PrincipalId, ResourceId};
 use crate::store::{StoreError, event};
@@ -24,14 +25,18 @@ const EACH: u32 = 100;
 /// Most such requests at once.
 const ALL: u32 = 4_000;
 
-/// Events that a follower may be behind before it is cut off.
-const BEHIND: usize = 1_024;
+/// Readings that a follower may be behind before it is cut off.
+const BEHIND: usize = 256;
 
 /// How often the record is read without any hint.
 const TICK: Duration = Duration::from_secs(2);
 
-/// Shortest time between two readings: what comes meanwhile goes into one.
-const GATHER: Duration = Duration::from_millis(10);
+/// Shortest time between two readings: what comes meanwhile goes into one. It grows with each event that was told, so that a few are told
+/// at once and a thousand a second cost no thousand readings, up to the second.
+const GATHER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
+
+/// What each event that is told adds to that.
+const GATHER_MORE: Duration = Duration::from_millis(1);
 
 /// Time until the record is read again while a transaction is under way: nothing tells when it ends.
 const UNDER_WAY: Duration = Duration::from_millis(50);
@@ -45,8 +50,8 @@ const PAGE: i64 = 500;
 /// What followers are told.
 #[derive(Clone, Debug)]
 pub(super) enum Told {
-    /// The next event.
-    Event(Arc<Event>),
+    /// The next events: all of one reading, so that who follows wakes once for them.
+    Events(Arc<[Arc<Recorded>]>),
     /// Events may be missing here: the record has them.
     Gap,
 }
@@ -98,10 +103,10 @@ impl Changes {
         waiting.is_empty() && self.followers.receiver_count() == 0
     }
 
-    fn tell_waiting(&self, events: &[Event]) {
+    fn tell_waiting<'a>(&self, keys: impl Iterator<Item = &'a str>) {
         let waiting = lock(&self.waiting);
-        for event in events {
-            if let Some(sender) = waiting.get(&event.path.to_ascii_lowercase()) {
+        for key in keys {
+            if let Some(sender) = waiting.get(key) {
                 sender.send_modify(|n| *n += 1);
             }
         }
@@ -218,9 +223,9 @@ impl Service {
                 let _ = here.changed().await;
                 continue;
             }
-            let pause = match self.tell_recorded(&mut place).await {
-                Ok(true) => UNDER_WAY,
-                Ok(false) => TICK,
+            let (told, pause) = match self.tell_recorded(&mut place).await {
+                Ok((told, true)) => (told, UNDER_WAY),
+                Ok((told, false)) => (told, TICK),
                 Err(error) => {
                     tracing::debug!(%error, "what was recorded cannot be read");
                     sleep(AGAIN).await;
@@ -234,12 +239,13 @@ impl Service {
                 _ = decided.changed() => {}
                 () = sleep(pause) => {}
             }
-            sleep_until(begun + GATHER).await;
+            let (shortest, longest) = GATHER;
+            sleep_until(begun + longest.min(shortest + GATHER_MORE * told)).await;
         }
     }
 
-    /// Tells everything after `place`. Answers whether something waits for a transaction that is under way.
-    async fn tell_recorded(&self, place: &mut Option<Place>) -> Result<bool, StoreError> {
+    /// Tells everything after `place`. Answers how many events that were, and whether more wait for a transaction that is under way.
+    async fn tell_recorded(&self, place: &mut Option<Place>) -> Result<(u32, bool), StoreError> {
         let changes = &self.inner.changes;
         let mut from = match *place {
             Some(place) => place,
@@ -250,17 +256,21 @@ impl Service {
                 horizon
             }
         };
+        let mut told = 0;
         loop {
             let read = event::after(self.pool(), from, "", PAGE).await?;
-            changes.tell_waiting(&read.settled);
-            changes.tell_waiting(&read.early);
-            for event in read.settled {
-                let _ = changes.followers.send(Told::Event(Arc::new(event)));
+            let settled: Vec<Arc<Recorded>> = read.settled.into_iter().map(Recorded::new).collect();
+            changes.tell_waiting(settled.iter().map(|recorded| recorded.key()));
+            let early: Vec<String> = read.early.iter().map(|event| event.path.to_ascii_lowercase()).collect();
+            changes.tell_waiting(early.iter().map(String::as_str));
+            told += u32::try_from(settled.len()).unwrap_or(u32::MAX);
+            if !settled.is_empty() {
+                let _ = changes.followers.send(Told::Events(settled.into()));
             }
             from = read.to;
             *place = Some(from);
             if !read.is_full {
-                return Ok(!read.early.is_empty());
+                return Ok((told, !early.is_empty()));
             }
         }
     }

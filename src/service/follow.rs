@@ -1,7 +1,7 @@
 //! Following all changes of a scope, from any place of the record on.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -11,17 +11,49 @@ use super::Service;
 use super::changes::Told;
 use crate::domain::event::{Event, Place};
 use crate::error::{Error, ErrorCode};
-use crate::id::SubscriptionId;
+use crate::id::{Kind, ResourceId, SubscriptionId};
 use crate::store::event;
 
 /// Events of one reading of the record.
 const PAGE: i64 = 200;
 
+/// An event, with what all who follow would else find out one by one.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The event itself.
+    pub event: Event,
+    /// The kind of what it is about; `None` for a path of none.
+    pub kind: Option<Kind>,
+    key: String,
+    text: OnceLock<String>,
+}
+
+impl Recorded {
+    pub(super) fn new(event: Event) -> Arc<Recorded> {
+        let kind = ResourceId::parse(&event.path).ok().map(|id| id.kind());
+        Arc::new(Recorded { kind, key: event.path.to_ascii_lowercase(), event, text: OnceLock::new() })
+    }
+
+    /// The key of what it is about.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What `write` makes of it, which is asked once: everyone must ask with the same.
+    pub fn text(&self, write: impl FnOnce(&Recorded) -> String) -> &str {
+        self.text.get_or_init(|| write(self))
+    }
+
+    fn is_in(&self, scope: &str) -> bool {
+        self.key.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
 /// What comes next.
 #[derive(Clone, Debug)]
 pub enum Followed {
     /// An event.
-    Event(Arc<Event>),
+    Event(Arc<Recorded>),
     /// It reads too slowly: it goes on from its place, in another request.
     TooSlow,
     /// This server stops, or the record cannot be read: as before.
@@ -36,7 +68,8 @@ pub struct Follower {
     /// The scope's key.
     scope: String,
     place: Place,
-    read: VecDeque<Event>,
+    /// What was read, or told, and not yet taken.
+    read: VecDeque<Arc<Recorded>>,
     /// Where to go on once what was read is told.
     read_to: Place,
     is_behind: bool,
@@ -84,11 +117,8 @@ impl Follower {
     /// What comes next. May be dropped while it waits; nothing is lost then.
     pub async fn next(&mut self) -> Followed {
         loop {
-            while let Some(event) = self.read.pop_front() {
-                self.place = event.place;
-                if self.includes(&event) {
-                    return Followed::Event(Arc::new(event));
-                }
+            if let Some(recorded) = self.ready() {
+                return Followed::Event(recorded);
             }
             self.place = self.place.max(self.read_to);
             if self.is_behind {
@@ -96,7 +126,7 @@ impl Follower {
                     Ok(read) => {
                         self.read_to = read.to;
                         self.is_behind = read.is_full;
-                        self.read = read.settled.into();
+                        self.read = read.settled.into_iter().map(Recorded::new).collect();
                     }
                     Err(error) => {
                         tracing::debug!(%error, "what was recorded cannot be read");
@@ -110,14 +140,11 @@ impl Follower {
                 () = self.leaving.cancelled() => return Followed::Over,
             };
             match told {
-                Ok(Told::Event(event)) if event.place > self.place => {
-                    self.place = event.place;
-                    if self.includes(&event) {
-                        return Followed::Event(event);
-                    }
+                // Some were read from the record already.
+                Ok(Told::Events(events)) => {
+                    let is_new = |recorded: &&Arc<Recorded>| recorded.event.place > self.place;
+                    self.read.extend(events.iter().filter(is_new).cloned());
                 }
-                // It was read from the record already.
-                Ok(Told::Event(_)) => {}
                 Ok(Told::Gap) => self.is_behind = true,
                 Err(RecvError::Lagged(_)) => return Followed::TooSlow,
                 Err(RecvError::Closed) => return Followed::Over,
@@ -125,8 +152,14 @@ impl Follower {
         }
     }
 
-    fn includes(&self, event: &Event) -> bool {
-        let key = event.path.to_ascii_lowercase();
-        key.strip_prefix(&self.scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    /// The next event that is here already, without a wait.
+    pub fn ready(&mut self) -> Option<Arc<Recorded>> {
+        while let Some(recorded) = self.read.pop_front() {
+            self.place = recorded.event.place;
+            if recorded.is_in(&self.scope) {
+                return Some(recorded);
+            }
+        }
+        None
     }
 }

@@ -67,7 +67,7 @@ use crate::sign::Signer;
 use crate::store::Store;
 use crate::wake::Wake;
 pub use changes::{WaitingPlace, Watch, Woken};
-pub use follow::{Followed, Follower};
+pub use follow::{Followed, Follower, Recorded};
 pub use pool::Calls;
 pub(crate) use role::is_assignable;
 pub use sample::Asked as AskedSamples;

@@ -45,8 +45,8 @@ const OF_A_CLUSTER: u32 = 100;
 /// Who submits at once.
 const SUBMITTERS: u64 = 16;
 
-/// How long a job takes on its node.
-const JOB: Duration = Duration::from_secs(10);
+/// Shortest and longest time that a job takes on its node. They differ, or all would end at once again and again.
+const JOB: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(15));
 
 /// Longest time that an agent holds a poll; as long as the agent of this program does.
 const POLL: Duration = Duration::from_secs(25);
@@ -360,6 +360,13 @@ async fn nodes(service: Service, fake: Arc<Fake>, tasks: Tasks) {
     }
 }
 
+/// How long the job of an attempt takes: anything between [`JOB`]'s bounds.
+fn length(attempt: AttemptUid) -> Duration {
+    let (shortest, longest) = JOB;
+    let share = attempt.0.as_u128() as u16;
+    shortest + (longest - shortest).mul_f64(f64::from(share) / f64::from(u16::MAX))
+}
+
 async fn agent(router: axum::Router, spec: MachineSpec) -> Result<()> {
     let join = Join {
         login: Default::default(),
@@ -412,7 +419,7 @@ async fn agent(router: axum::Router, spec: MachineSpec) -> Result<()> {
             let is_known = report.assignments.iter().any(|part| part.attempt == wanted.attempt);
             match wanted.step {
                 Step::Run if !is_known => {
-                    ends.insert(wanted.attempt, Instant::now() + JOB);
+                    ends.insert(wanted.attempt, Instant::now() + length(wanted.attempt));
                     let started_at = Some(SystemClock.now());
                     let state = AssignmentState::Running;
                     report.assignments.push(Part { attempt: wanted.attempt, state, started_at, end: None, ended_at: None });

@@ -223,8 +223,8 @@ async fn a_stream_tells_of_its_scope_alone() {
 async fn next_name(follower: &mut Follower) -> String {
     loop {
         match soon(follower.next()).await {
-            Followed::Event(event) if event.what == "created" => {}
-            Followed::Event(event) => return event.what.clone(),
+            Followed::Event(recorded) if recorded.event.what == "created" => {}
+            Followed::Event(recorded) => return recorded.event.what.clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -275,10 +275,11 @@ async fn a_follower_that_falls_behind_goes_on_where_it_was() {
     let (mut heard, mut last) = (0, follower.place());
     loop {
         match soon(follower.next()).await {
-            Followed::Event(event) if event.what == "end" => break,
-            Followed::Event(event) => {
-                assert!(event.place > last, "{} after {last}", event.place);
-                (heard, last) = (heard + 1, event.place);
+            Followed::Event(recorded) if recorded.event.what == "end" => break,
+            Followed::Event(recorded) => {
+                let place = recorded.event.place;
+                assert!(place > last, "{place} after {last}");
+                (heard, last) = (heard + 1, place);
             }
             Followed::TooSlow => {
                 follower = bed.service.follow(bed.subscription, scope.clone(), Some(last)).await.expect("follows");

@@ -324,7 +324,7 @@ async fn what_a_node_used_is_kept_once_for_its_own_job_and_for_a_time() {
         bed.service.write_samples().await;
     }
     // A second of a machine has one place, which the first that came has; a foreign attempt has none.
-    assert_eq!(bed.count("select count(*) from sample").await, 4);
+    assert_eq!(bed.count("select count(*) from batchyard.sample").await, 4);
     let asked = |step_s| AskedSamples { step_s, ..AskedSamples::default() };
     let curves = bed.service.job_samples(&bed.job("a"), None, &asked(Some(3_600))).await.expect("is there");
     assert_eq!((curves.attempt, curves.series.len()), (Some(1), 1));
@@ -335,11 +335,11 @@ async fn what_a_node_used_is_kept_once_for_its_own_job_and_for_a_time() {
     let most: Vec<i64> = fine.series[0].points.iter().filter_map(|point| point.used[0]).map(|spread| spread.max).collect();
     assert_eq!(most, [1_000, 2_000, 3_000, 0]);
     let of_node = bed.service.node_samples(&bed.cluster(), &machine.node_id, &asked(None)).await.expect("is there");
-    assert_eq!(of_node.series[0].points.len(), 1, "an hour in two hundred points: {of_node:?}");
+    assert_eq!((of_node.range.step_s, of_node.series[0].points.len()), (19, 2), "an hour in two hundred points: {of_node:?}");
 
     bed.service.prune_samples().await;
-    assert_eq!(bed.count("select count(*) from sample").await, 4);
+    assert_eq!(bed.count("select count(*) from batchyard.sample").await, 4);
     bed.clock.advance(Duration::from_secs(15 * 86_400));
     bed.service.prune_samples().await;
-    assert_eq!(bed.count("select count(*) from sample").await, 0);
+    assert_eq!(bed.count("select count(*) from batchyard.sample").await, 0);
 }

@@ -7,7 +7,7 @@ import { Asked } from "./parts/dialog";
 import { Spoken, Told } from "./parts/basics";
 import { Frame, Keys } from "./parts/frame";
 import { SignIn } from "./parts/sign-in";
-import { ended, session } from "./session";
+import { ended, resume, session } from "./session";
 import { Activity } from "./views/activity";
 import { ClusterPage, Clusters } from "./views/cluster";
 import { Create } from "./views/create";
@@ -82,4 +82,4 @@ function App() {
 }
 
 const home = document.getElementById("page");
-if (home) render(<App />, home);
+if (home) void resume().then(() => render(<App />, home));

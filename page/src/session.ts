@@ -1,5 +1,7 @@
-// Who is signed in. The token is in memory alone: it is gone when the page is, and is written nowhere.
+// Who is signed in. Scripts have the token in memory alone. Over https the browser also keeps it, in a cookie that no script can read and
+// that is sent nowhere but to the session's own address: it gives the token back after a reload, and to other tabs.
 import { signal } from "@preact/signals";
+import { tell } from "./parts/basics";
 
 export interface Session {
   token: string;
@@ -47,8 +49,29 @@ export async function exchange(client: string, secret: string): Promise<string> 
   throw new Error(said ?? `The server answered ${response.status}.`);
 }
 
+const SESSION = "/ui/session";
+/** Over plain http the server keeps no session. */
+export const isKept = location.protocol === "https:";
+
+/** Goes on with what the browser keeps, if anything: what is wrong with it is told to who signs in. */
+export async function resume(): Promise<void> {
+  if (!isKept) return;
+  try {
+    const response = await fetch(SESSION, { signal: AbortSignal.timeout(5_000) });
+    if (response.status === 200) await admit(((await response.json()) as { access_token: string }).access_token);
+  } catch {
+    // Nobody is signed in.
+  }
+}
+
 /** Signs in with a token: throws where the server does not take it. */
 export async function enter(token: string): Promise<void> {
+  await admit(token);
+  // One that is too long for a cookie stays in memory alone.
+  if (isKept) await fetch(SESSION, { method: "PUT", headers: { authorization: `Bearer ${token}` } }).catch(() => undefined);
+}
+
+async function admit(token: string): Promise<void> {
   const response = await fetch("/subscriptions?api-version=2020-01-01", { headers: { authorization: `Bearer ${token}` } });
   const answer = (await response.json()) as {
     value?: { subscriptionId: string; displayName: string }[];
@@ -70,9 +93,21 @@ export async function enter(token: string): Promise<void> {
   ended.value = null;
 }
 
-export function leave(): void {
+const tabs = new BroadcastChannel("batchyard session");
+tabs.onmessage = forget;
+
+function forget(): void {
   session.value = null;
   ended.value = null;
+}
+
+/** Signs out in all tabs, and ends the session. */
+export async function leave(): Promise<void> {
+  forget();
+  tabs.postMessage("left");
+  if (!isKept) return;
+  const response = await fetch(SESSION, { method: "DELETE" }).catch(() => null);
+  if (!response?.ok) tell("The server was not reached, so that the browser still keeps the session: sign in and out once more, or close the browser.", true);
 }
 
 /** Plain http is for this machine alone: others could read the secret on its way. */

@@ -72,6 +72,35 @@ test("a token lets in as well", async () => {
   await other.close();
 });
 
+test("over https a reload and other tabs stay signed in, and signing out ends it in all", async () => {
+  const base = world.env.BATCHYARD_TLS_ENDPOINT;
+  const tab = await world.context.newPage();
+  const title = (of, name) => of.getByRole("heading", { level: 1, name }).waitFor();
+  await signIn(world, tab, "/ui/", base);
+  await until("it is kept", async () => (await world.context.cookies(`${base}/ui/session`)).length === 1);
+  const [{ httpOnly, secure, sameSite, expires }] = await world.context.cookies(`${base}/ui/session`);
+  assert.deepEqual({ httpOnly, secure, sameSite, expires }, { httpOnly: true, secure: true, sameSite: "Strict", expires: -1 });
+  assert.deepEqual(await world.context.cookies(`${base}/subscriptions`), [], "the API is sent none");
+  const readable = await tab.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage }) + document.cookie);
+  assert.ok(!/eyJ/.test(readable), readable);
+  await tab.reload();
+  await title(tab, "Workspaces");
+  const other = await world.context.newPage();
+  await other.goto(`${base}/ui/usage`);
+  await title(other, "Usage");
+  assert.equal(await other.evaluate(async () => (await fetch("/subscriptions?api-version=2020-01-01")).status), 401);
+  await tab.locator("details.menu > summary").click();
+  await tab.getByRole("button", { name: "Sign out" }).click();
+  await title(tab, "batchyard");
+  await title(other, "batchyard");
+  await until("it has ended", async () => (await world.context.cookies(`${base}/ui/session`)).length === 0);
+  await tab.reload();
+  await title(tab, "batchyard");
+  await accessible(tab, "sign-in over https");
+  await tab.close();
+  await other.close();
+});
+
 test("the quickstart: a workspace and a cluster are made", async () => {
   await page.getByRole("link", { name: "New workspace" }).click();
   await heading("New workspace").waitFor();

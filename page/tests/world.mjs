@@ -61,6 +61,7 @@ export async function startWorld() {
       viewport: { width: 1280, height: 860 },
       colorScheme: "light",
       timezoneId: "Europe/Berlin",
+      ignoreHTTPSErrors: true,
       args: [
         "--no-sandbox",
         "--disable-gpu",
@@ -122,8 +123,8 @@ export function api(world) {
   };
 }
 
-export async function signIn(world, page = world.page, path = "/ui/") {
-  await page.goto(world.base + path);
+export async function signIn(world, page = world.page, path = "/ui/", base = world.base) {
+  await page.goto(base + path);
   await page.getByLabel("Client id", { exact: true }).fill(world.env.BATCHYARD_CLIENT_ID);
   await page.getByLabel("Secret", { exact: true }).fill(world.env.BATCHYARD_CLIENT_SECRET);
   await page.getByRole("button", { name: "Sign in" }).click();

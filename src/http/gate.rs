@@ -28,7 +28,7 @@ use crate::http::call::{Answer, Call, Target};
 use crate::http::headers::{RequestIds, RequestKind, write_remaining, write_transport_security};
 use crate::http::query::Query;
 use crate::http::routes::{Access, Found, Route};
-use crate::http::{Origin, Parts, agent, host, machine, path, respond, routes, ui};
+use crate::http::{Origin, Parts, agent, host, machine, path, respond, routes, session, ui};
 use crate::id::{FlatId, Kind, NAMESPACE, ResourceId, SubscriptionId};
 use crate::service::Subscription;
 use crate::telemetry;
@@ -92,6 +92,17 @@ async fn enter(parts: &Arc<Parts>, request: Request, scheme: crate::http::Scheme
     };
     if !ui::is_visit(&head) {
         host::refuse_cross_site(&head.headers)?;
+    }
+    if session::is_session(&head) {
+        seen.operation = "Session";
+        if head.method == Method::PUT {
+            authenticate(parts, &head.headers, seen).await?;
+        }
+        return if session::METHODS.contains(&head.method) {
+            session::answer(&head, &seen.base)
+        } else {
+            refuse_method(&head.method, &session::METHODS)
+        };
     }
     if let Some(answer) = ui::answer(&head) {
         seen.operation = "Page";

@@ -10,7 +10,7 @@ use axum::http::{HeaderName, Uri};
 
 use crate::error::{Error, ErrorCode};
 
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub(crate) const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The names that this server answers for, without ports.
 #[derive(Clone, Debug, Default)]

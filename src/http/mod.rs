@@ -30,6 +30,7 @@ mod query;
 mod range;
 mod respond;
 mod routes;
+mod session;
 mod throttle;
 mod ui;
 mod verbs;

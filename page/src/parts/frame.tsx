@@ -174,7 +174,7 @@ function Menu() {
           Keys <kbd aria-hidden="true">?</kbd>
         </button>
         <a href="/docs">API documents</a>
-        <button type="button" onClick={leave}>
+        <button type="button" onClick={() => void leave()}>
           Sign out
         </button>
       </div>

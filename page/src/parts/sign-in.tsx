@@ -1,6 +1,6 @@
 // Signing in: with a client's name and secret, or with a token that one has already. Over the page where a token ended: what was typed stays.
 import { useState } from "preact/hooks";
-import { ended, enter, exchange, isSafe, leave, session } from "../session";
+import { ended, enter, exchange, isKept, isSafe, leave, session } from "../session";
 import { useTitle } from "./basics";
 import { Dialog } from "./dialog";
 
@@ -11,7 +11,7 @@ export function SignIn({ over }: { over?: boolean }) {
         <p>{ended.value} What is on the page stays.</p>
         <Form />
         <p>
-          <button type="button" class="plain" onClick={leave}>
+          <button type="button" class="plain" onClick={() => void leave()}>
             Leave instead
           </button>
         </p>
@@ -31,7 +31,8 @@ function Door() {
       </h1>
       <Form />
       <p class="quiet">
-        The token stays in this tab's memory. <a href="/docs">The API and its documents</a>
+        {isKept ? "You stay signed in until you sign out, the token ends, or the browser is closed." : "The token stays in this tab's memory."}{" "}
+        <a href="/docs">The API and its documents</a>
       </p>
     </main>
   );

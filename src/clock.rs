@@ -47,6 +47,12 @@ impl ManualClock {
         let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *now += by;
     }
+
+    /// Sets the clock back.
+    pub fn set_back(&self, by: Duration) {
+        let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *now -= by;
+    }
 }
 
 impl Clock for ManualClock {

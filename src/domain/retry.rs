@@ -137,6 +137,11 @@ pub fn decide(rules: &[RetryRule], used: &[u32], cause: Cause) -> Option<Again> 
     })
 }
 
+/// The longest pause that any of the rules gives.
+pub fn longest_pause(rules: &[RetryRule]) -> Duration {
+    rules.iter().map(|rule| rule.pause(rule.limit.saturating_sub(1))).max().unwrap_or_default()
+}
+
 impl RetryRule {
     fn fits(&self, cause: Cause) -> bool {
         cause.exit_code.is_some_and(|code| self.exit_codes.contains(&code))

@@ -128,6 +128,11 @@ impl Limits {
         }
     }
 
+    /// Longest pause before a machine that was not made is asked for again.
+    pub fn longest_retry(&self) -> Duration {
+        self.retry_most.max(self.quota_retry).max(self.retry_first)
+    }
+
     /// Pause after `failures` failures in a row: doubling, capped.
     pub fn back_off(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);

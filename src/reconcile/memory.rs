@@ -76,8 +76,11 @@ pub struct Memory {
     /// What machines wrote last; empty where nothing is to be had.
     evidence: BTreeMap<MachineUid, String>,
     known_made: BTreeMap<MachineUid, u64>,
+    watched: BTreeMap<MachineUid, Watched>,
     strangers: BTreeMap<MachineUid, Stranger>,
     stopping: BTreeMap<AttemptUid, Timestamp>,
+    /// By how much the clock was set while an attempt went on.
+    set_by: BTreeMap<AttemptUid, time::Duration>,
     losses: BTreeMap<ResourceUid, Losses>,
     aside: BTreeMap<ResourceUid, Refused>,
 }
@@ -100,6 +103,27 @@ enum Said {
     Present(Option<String>),
     Absent,
     Nothing,
+}
+
+/// Since when a machine is as it is, by the clock of whoever remembers.
+#[derive(Debug)]
+struct Watched {
+    heard: Noticed,
+    state_changed: Noticed,
+}
+
+/// A time in a row, by the clock of whichever server wrote it, and when it was first read so: what has lasted for less is never taken
+/// for more, however clocks differ.
+#[derive(Clone, Copy, Debug)]
+struct Noticed {
+    written: Option<Timestamp>,
+    at: Timestamp,
+}
+
+impl Noticed {
+    fn again(before: Option<Noticed>, written: Option<Timestamp>, now: Timestamp) -> Noticed {
+        before.filter(|before| before.written == written).unwrap_or(Noticed { written, at: now })
+    }
 }
 
 #[derive(Debug)]
@@ -150,11 +174,19 @@ impl Memory {
             undeleted: BTreeMap::new(),
             evidence: BTreeMap::new(),
             known_made: BTreeMap::new(),
+            watched: BTreeMap::new(),
             strangers: BTreeMap::new(),
             stopping: BTreeMap::new(),
+            set_by: BTreeMap::new(),
             losses: BTreeMap::new(),
             aside: BTreeMap::new(),
         }
+    }
+
+    /// What is left of a memory whose clock was set by `by`, and shows `now`: how long attempts go on.
+    pub fn anew(&self, now: Timestamp, by: time::Duration) -> Memory {
+        let set_by = self.set_by.iter().map(|(attempt, before)| (*attempt, *before + by)).collect();
+        Memory { set_by, ..Memory::new(now) }
     }
 
     fn next(&mut self) -> u64 {
@@ -165,6 +197,17 @@ impl Memory {
     /// When watching began.
     pub fn since(&self) -> Timestamp {
         self.since
+    }
+
+    /// When a machine was noticed to be heard last, or may have been before anybody watched; `None` where it never was.
+    pub fn heard_at(&self, machine: &Machine) -> Option<Timestamp> {
+        let heard_at = machine.heard_at?;
+        Some(self.watched.get(&machine.uid).map_or(heard_at.max(self.since), |watched| watched.heard.at))
+    }
+
+    /// Since when a machine was noticed to be in its state.
+    pub fn in_state_since(&self, machine: &Machine) -> Timestamp {
+        self.watched.get(&machine.uid).map_or(machine.state_changed_at.max(self.since), |watched| watched.state_changed.at)
     }
 
     /// A listing begins; the stamp goes back in with its result.
@@ -252,8 +295,14 @@ impl Memory {
         let stamp = self.next();
         let mut known = BTreeMap::new();
         let mut alive = BTreeSet::new();
+        let mut watched = BTreeMap::new();
         for machine in &snapshot.machines {
             alive.insert(machine.uid);
+            let before = self.watched.get(&machine.uid);
+            let heard = Noticed::again(before.map(|before| before.heard), machine.heard_at, now);
+            let changed = before.map(|before| before.state_changed);
+            let state_changed = Noticed::again(changed, Some(machine.state_changed_at), now);
+            watched.insert(machine.uid, Watched { heard, state_changed });
             if machine.state != MachineState::Asked {
                 known.insert(machine.uid, self.known_made.get(&machine.uid).copied().unwrap_or(stamp));
             }
@@ -270,6 +319,7 @@ impl Memory {
             }
         }
         self.known_made = known;
+        self.watched = watched;
         self.failures.retain(|uid, _| alive.contains(uid));
         self.evidence.retain(|uid, _| alive.contains(uid));
         self.undeleted.retain(|uid, _| alive.contains(uid) || self.strangers.contains_key(uid));
@@ -279,6 +329,8 @@ impl Memory {
             .filter(|attempt| attempt.stop.is_some())
             .map(|attempt| (attempt.uid, self.stopping.get(&attempt.uid).copied().unwrap_or(now)))
             .collect();
+        let set_by = |attempt: AttemptUid| self.set_by.get(&attempt).copied().unwrap_or_default();
+        self.set_by = snapshot.attempts.iter().map(|attempt| (attempt.uid, set_by(attempt.uid))).collect();
     }
 
     /// What is known of a machine whose row was read.
@@ -352,6 +404,12 @@ impl Memory {
     /// Since when an attempt is known to be told to stop.
     pub fn stopping_since(&self, attempt: AttemptUid) -> Option<Timestamp> {
         self.stopping.get(&attempt).copied()
+    }
+
+    /// By how much the clock was set since an attempt was first read: what its row tells of its start is so much too early, or too late
+    /// where that is negative.
+    pub fn set_by(&self, attempt: AttemptUid) -> time::Duration {
+        self.set_by.get(&attempt).copied().unwrap_or_default()
     }
 
     /// A cluster lost a machine that nobody had asked to go.

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::domain::attempt::{Assignment, AssignmentState, Attempt, AttemptState};
 use crate::domain::job::{JobStatus, Phase};
 use crate::domain::machine::{Machine, MachineState};
-use crate::domain::retry::Retried;
+use crate::domain::retry::{Retried, longest_pause};
 use crate::domain::snapshot::{Change, ClusterRow, JobRow};
 use crate::id::{AttemptUid, MachineUid};
 use crate::reconcile::cluster::bound;
@@ -75,7 +75,7 @@ impl Placing {
         if world.is_aside(job.uid) {
             return Verdict::PutAside;
         }
-        if let Some(until) = job.status.retried.not_before.filter(|until| *until > world.now) {
+        if let Some(until) = not_before(world, job) {
             return Verdict::BacksOff(until);
         }
         if let Some(most) = self.most.filter(|most| job.node_count > *most) {
@@ -119,6 +119,12 @@ pub(super) fn decide(world: &World<'_>, cluster: &ClusterRow, mint: &mut Mint<'_
     draft.plan.takes_jobs |= !placing.free.is_empty();
 }
 
+/// Until when a job waits for the time of its next attempt, if it does.
+fn not_before(world: &World<'_>, job: &JobRow) -> Option<Timestamp> {
+    let until = job.status.retried.not_before?;
+    world.waits_until(until, longest_pause(&job.retries)).then_some(until)
+}
+
 /// Nodes that a cluster is asked to have.
 pub(super) fn wanted(cluster: &ClusterRow) -> u32 {
     cluster.status.auto.map_or_else(|| cluster.spec.scale.first_target(), |auto| auto.target)
@@ -129,7 +135,7 @@ pub(super) fn is_usable(world: &World<'_>, machine: &Machine, draft: &Draft) -> 
     machine.state == MachineState::Ready
         && !draft.touched.contains(&machine.uid)
         && !matches!(world.memory.sight(machine), Sight::Absent | Sight::Remains)
-        && !machine.heard_at.is_some_and(|at| world.has_lasted(at, world.limits.silence))
+        && !world.is_unheard_for(machine, world.limits.silence)
 }
 
 fn is_free(world: &World<'_>, machine: &Machine, draft: &Draft) -> bool {

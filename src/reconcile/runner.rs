@@ -75,7 +75,7 @@ struct Leader {
     takes_jobs: bool,
     /// A pass that something wakes begins no earlier.
     rests_until: Duration,
-    /// When the last pass began.
+    /// When rows were read last.
     moment: Moment,
 }
 
@@ -87,10 +87,15 @@ struct Moment {
 }
 
 impl Moment {
-    /// Whether the wall clock was set between this moment and a later one.
-    fn was_set_before(&self, later: Moment) -> bool {
-        let passed = later.monotonic.saturating_sub(self.monotonic);
-        (later.wall - self.wall - passed).abs() > CLOCK_SET
+    /// The wall clock's time at a later moment, unless it was set in between.
+    fn later(self, monotonic: Duration) -> Timestamp {
+        self.wall + monotonic.saturating_sub(self.monotonic)
+    }
+
+    /// By how much the wall clock was set between this moment and a later one, if it was.
+    fn set_by(self, later: Moment) -> Option<time::Duration> {
+        let by = later.wall - self.later(later.monotonic);
+        (by.abs() > CLOCK_SET).then_some(by)
     }
 }
 
@@ -116,8 +121,8 @@ enum Next {
     Away,
     /// Another leads.
     Lost,
-    /// The clock was set.
-    Anew,
+    /// The clock was set by so much.
+    Anew(time::Duration),
 }
 
 /// Passes refused in a row after which changes are written one resource at a time, so that one alone cannot hold up all.
@@ -178,9 +183,12 @@ impl Reconciler {
                     tracing::info!("the lease was lost; another server leads");
                     leader = None;
                 }
-                Ok(Next::Anew) => {
-                    tracing::warn!("this server's clock was set: what was waited for is waited for anew");
-                    leader = None;
+                Ok(Next::Anew(by)) => {
+                    let by_s = by.whole_seconds();
+                    tracing::warn!(by_s, "this server's clock was set: what was waited for is waited for anew");
+                    let memory = leading.memory.anew(leading.moment.wall, by);
+                    // Calls that are under way tell the one that was before.
+                    leader = Some(Leader { memory, ..self.lead(leading.held.clone()) });
                 }
                 Err(_) => {
                     tracing::error!("a pass panicked; it begins anew with nothing remembered");
@@ -233,18 +241,19 @@ impl Reconciler {
 
     fn lead(&self, held: Held) -> Leader {
         let (report, events) = mpsc::unbounded_channel();
+        let moment = self.moment();
         Leader {
             held,
-            memory: Memory::new(self.parts.clock.now()),
+            memory: Memory::new(moment.wall),
             events,
             report,
             listing: false,
-            list_at: self.parts.runtime.monotonic(),
+            list_at: moment.monotonic,
             refused: 0,
             reasons: Vec::new(),
             takes_jobs: true,
             rests_until: Duration::ZERO,
-            moment: self.moment(),
+            moment,
         }
     }
 
@@ -303,11 +312,6 @@ impl Reconciler {
     /// Reads, decides, writes, and asks the driver.
     async fn pass(&self, leader: &mut Leader) -> Next {
         let limits = &self.parts.limits;
-        // By a clock that was set, nodes that were heard a moment ago have been silent for hours.
-        let moment = self.moment();
-        if std::mem::replace(&mut leader.moment, moment).was_set_before(moment) {
-            return Next::Anew;
-        }
         while let Ok(event) = leader.events.try_recv() {
             self.fold(leader, event);
         }
@@ -317,7 +321,13 @@ impl Reconciler {
             Some(Err(error)) => return away(&error),
             None => return Next::Away,
         };
-        let now = self.parts.clock.now();
+        // By a clock that was set, nodes that were heard a moment ago have been silent for hours. It may be set while rows are read, so
+        // what follows goes by the moment that was looked at here.
+        let moment = self.moment();
+        if let Some(by) = std::mem::replace(&mut leader.moment, moment).set_by(moment) {
+            return Next::Anew(by);
+        }
+        let now = moment.wall;
         leader.memory.read(&snapshot, now);
         let plan = decide(&World::new(&snapshot, &leader.memory, now, limits, &self.catalog), &*self.parts.entropy);
         if plan.reasons != leader.reasons {
@@ -484,18 +494,19 @@ impl Reconciler {
     /// Takes in what a call of the driver brought.
     fn fold(&self, leader: &mut Leader, event: Event) {
         let (limits, now) = (&self.parts.limits, self.parts.runtime.monotonic());
+        let at = leader.moment.later(now);
         match event {
             Event::Called { uid, answer } => {
                 if matches!(answer, Answer::NotMade(_) | Answer::NotDeleted) {
                     leader.list_at = leader.list_at.min(now + limits.list_gap);
                 }
-                leader.memory.call_ended(uid, answer, self.parts.clock.now(), limits);
+                leader.memory.call_ended(uid, answer, at, limits);
             }
             Event::Listed { began, machines } => {
                 leader.listing = false;
                 leader.list_at = now + limits.list_every;
                 if let Some(machines) = machines {
-                    leader.memory.listed(began, machines, self.parts.clock.now(), limits);
+                    leader.memory.listed(began, machines, at, limits);
                 }
             }
         }
@@ -514,7 +525,7 @@ impl Reconciler {
 fn result<P>(next: &Result<Next, P>) -> &'static str {
     match next {
         Ok(Next::Again | Next::Wait(_)) => "done",
-        Ok(Next::Anew) => "clock_set",
+        Ok(Next::Anew(_)) => "clock_set",
         Ok(Next::Away) => "database_away",
         Ok(Next::Lost) => "lease_lost",
         Err(_) => "panicked",
@@ -552,11 +563,12 @@ mod tests {
             wall: Timestamp::UNIX_EPOCH + time::Duration::seconds(wall),
             monotonic: Duration::from_secs(monotonic),
         };
-        assert!(!at(1_000, 10).was_set_before(at(1_000, 10)));
-        assert!(!at(1_000, 10).was_set_before(at(4_600, 3_610)), "nothing was looked at for an hour");
-        assert!(!at(1_000, 10).was_set_before(at(1_004, 11)), "it is brought nearer to the right time");
-        assert!(at(1_000, 10).was_set_before(at(4_600, 11)), "forward");
-        assert!(at(4_600, 10).was_set_before(at(1_000, 11)), "back");
-        assert!(at(1_000, 10).was_set_before(at(4_600, 10)), "while the host was asleep");
+        let set_by = |from: Moment, to: Moment| from.set_by(to).map(time::Duration::whole_seconds);
+        assert_eq!(set_by(at(1_000, 10), at(1_000, 10)), None);
+        assert_eq!(set_by(at(1_000, 10), at(4_600, 3_610)), None, "nothing was looked at for an hour");
+        assert_eq!(set_by(at(1_000, 10), at(1_004, 11)), None, "it is brought nearer to the right time");
+        assert_eq!(set_by(at(1_000, 10), at(4_600, 11)), Some(3_599), "forward");
+        assert_eq!(set_by(at(4_600, 10), at(1_000, 11)), Some(-3_601), "back");
+        assert_eq!(set_by(at(1_000, 10), at(4_600, 10)), Some(3_600), "while the host was asleep");
     }
 }

@@ -1,6 +1,7 @@
 //! All that one pass decides from, indexed once: rows, what the leader remembers, the time and the limits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::attempt::Attempt;
@@ -109,14 +110,14 @@ impl<'a> World<'a> {
 
     /// Whether a node has surely ended itself, as nobody heard it.
     fn is_fenced(&self, machine: &Machine) -> bool {
-        machine.heard_at.zip(self.limits.fenced_after).is_some_and(|(heard_at, after)| self.has_lasted(heard_at, after))
+        self.limits.fenced_after.is_some_and(|after| self.is_unheard_for(machine, after))
     }
 
     /// When a node that is not seen will surely have ended itself, where it does that.
     pub(super) fn fenced_at(&self, machine: MachineUid) -> Option<Timestamp> {
         let row = self.machines.get(&machine)?;
-        let (heard_at, after) = row.heard_at.zip(self.limits.fenced_after)?;
-        (self.memory.sight(row) == Sight::Unknown).then(|| heard_at.max(self.memory.since()) + after)
+        let (heard_at, after) = self.memory.heard_at(row).zip(self.limits.fenced_after)?;
+        (self.memory.sight(row) == Sight::Unknown).then(|| heard_at + after)
     }
 
     /// When a machine is taken away, or was.
@@ -135,8 +136,19 @@ impl<'a> World<'a> {
     }
 
     /// Whether something that began at `start` has lasted longer than `patience`, not counting time in which nobody watched.
-    pub(super) fn has_lasted(&self, start: Timestamp, patience: std::time::Duration) -> bool {
+    pub(super) fn has_lasted(&self, start: Timestamp, patience: Duration) -> bool {
         self.now - start.max(self.memory.since()) > patience
+    }
+
+    /// Whether a node came home, and was not heard for longer than `patience` since, not counting time in which nobody watched.
+    pub(super) fn is_unheard_for(&self, machine: &Machine, patience: Duration) -> bool {
+        self.memory.heard_at(machine).is_some_and(|heard_at| self.has_lasted(heard_at, patience))
+    }
+
+    /// Whether something waits for a moment that a row tells. No pause is longer than `longest`: a moment further off was written by a
+    /// clock that was ahead, and nothing waits for it.
+    pub(super) fn waits_until(&self, moment: Timestamp, longest: Duration) -> bool {
+        moment > self.now && moment - self.now <= longest
     }
 }
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::executor::WORLD;
 use crate::model::{Desired, Step};
+use crate::server::FENCE;
 use crate::world::{Process, World};
 
 /// What a machine keeps on its disk: it outlives the agent, not the machine.
@@ -24,6 +25,8 @@ struct Disk {
     parts: BTreeMap<AttemptUid, Part>,
     /// Times that the machine started.
     boots: u32,
+    /// When the last report was sent that was answered.
+    renewed_ms: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -72,9 +75,10 @@ async fn live(world: Arc<World>, machine: FakeMachine) {
         setup_ends_ms: now + world.shared.between(50, 1_500),
         parts: BTreeMap::new(),
         boots: 1,
+        renewed_ms: now,
     }));
     let setup_fails = world.strikes(world.mix.setup_fails);
-    let mut joined = None;
+    let (mut joined, mut is_refused) = (None, false);
     let mut session = new_id(&world);
     let mut seq = 0;
     loop {
@@ -94,12 +98,15 @@ async fn live(world: Arc<World>, machine: FakeMachine) {
             session = new_id(&world);
             seq = 0;
         }
+        if world.mix.fence && world.shared.now_ms() - disk.lock().unwrap().renewed_ms >= FENCE.as_millis() as u64 {
+            fence(&world, &machine, &mut disk.lock().unwrap());
+        }
         go_on(&world, &machine, &disk, setup_fails);
-        if is_cut(&world, &machine) {
+        if is_refused || is_cut(&world, &machine) {
             continue;
         }
         let Some(uid) = joined else {
-            let at = world.now();
+            let at = world.time_of_any_server();
             let found = world.model().join(&machine.spec.name, &machine.spec.bootstrap.join_token, machine.incarnation, at);
             if found.is_none() && world.model().machines.values().all(|node| node.row.name != machine.spec.name) {
                 world.violation("S6: a machine is there that never had a row");
@@ -117,7 +124,7 @@ async fn live(world: Arc<World>, machine: FakeMachine) {
         seq += 1;
         if !report(&world, &machine, &disk, uid, session, seq).await {
             world.sometimes("an agent was refused");
-            return;
+            is_refused = true;
         }
     }
 }
@@ -140,6 +147,20 @@ fn reboot(world: &World, machine: &FakeMachine, disk: &mut Disk) {
     world.sometimes("a node was set up anew after a restart");
 }
 
+/// The node has heard no server for so long that another may have its job: nothing goes on.
+fn fence(world: &World, machine: &FakeMachine, disk: &mut Disk) {
+    let now = world.shared.now_ms();
+    // Also where something ended before, of which nobody heard.
+    world.state().blamed.insert(machine.spec.uid);
+    for (attempt, part) in disk.parts.iter_mut().filter(|(_, part)| part.end.is_none()) {
+        kill(world, machine, *attempt, now);
+        part.state = AssignmentState::Ended;
+        part.end = Some(End::Lost { why: "no server was heard".into() });
+        world.log(|| format!("{} ends itself", machine.spec.node_id));
+        world.sometimes("a node ended itself");
+    }
+}
+
 fn new_id(world: &World) -> Uuid {
     Uuid::from_u128(u128::from(world.shared.below(u64::MAX)) << 64 | u128::from(world.shared.below(u64::MAX)))
 }
@@ -153,6 +174,7 @@ async fn report(
     session: Uuid,
     seq: u64,
 ) -> bool {
+    let sent_ms = world.shared.now_ms();
     let (setup, assignments) = {
         let disk = disk.lock().unwrap();
         let seen = |(attempt, part): (&AttemptUid, &Part)| Seen {
@@ -165,27 +187,28 @@ async fn report(
         (disk.setup.clone(), disk.parts.iter().map(seen).collect::<Vec<_>>())
     };
     let boot = format!("boot-{}-{}", machine.incarnation, disk.lock().unwrap().boots);
+    let is_lost = world.strikes(world.mix.lose);
     if world.strikes(world.mix.copy) {
         let (world, boot, setup, assignments) = (world.clone(), boot.clone(), setup.clone(), assignments.clone());
         let (key, late) = (machine.incarnation, world.shared.between(1, 20_000));
         world.clone().shared.spawn(WORLD, async move {
             world.shared.sleep_ms(late).await;
             let report = Report { session, seq, boot_id: &boot, setup: &setup, health: &[], assignments: &assignments };
-            let at = world.now();
+            let at = world.time_of_any_server();
             let taken = world.model().sync(uid, key, &report, at);
-            world.sometimes("a report came twice");
+            world.sometimes(if is_lost { "a report came late" } else { "a report came twice" });
             if taken.is_some_and(|(_, changed)| changed) {
                 world.wake(Topic::Reconcile);
             }
         });
     }
     world.shared.yield_now().await;
-    if world.strikes(world.mix.lose) {
+    if is_lost {
         return true;
     }
     let answer = {
         let report = Report { session, seq, boot_id: &boot, setup: &setup, health: &[], assignments: &assignments };
-        let at = world.now();
+        let at = world.time_of_any_server();
         world.model().sync(uid, machine.incarnation, &report, at)
     };
     let Some((desired, changed)) = answer else { return false };
@@ -195,7 +218,9 @@ async fn report(
     }
     world.shared.yield_now().await;
     if !world.strikes(world.mix.lose) && is_on(world, machine) {
-        obey(world, &mut disk.lock().unwrap(), desired);
+        let disk = &mut disk.lock().unwrap();
+        disk.renewed_ms = sent_ms;
+        obey(world, disk, desired);
     }
     true
 }

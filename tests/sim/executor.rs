@@ -26,6 +26,7 @@ pub(crate) struct Shared {
     timer_ids: AtomicU64,
     spawned: Mutex<Vec<(Host, BoxFuture<'static, ()>)>>,
     orders: Mutex<BTreeMap<Host, Order>>,
+    clocks: Mutex<BTreeMap<Host, i64>>,
 }
 
 /// What is to befall a host after some more of its polls.
@@ -35,6 +36,8 @@ pub(crate) enum Order {
     Kill { after_polls: u32 },
     /// None of its tasks is polled for a while.
     Hold { after_polls: u32, time: Duration },
+    /// Its wall clock is set to be so far ahead of the true time; negative for behind.
+    SetClock { after_polls: u32, ahead_ms: i64 },
 }
 
 struct Timer {
@@ -69,6 +72,7 @@ impl Shared {
             timer_ids: AtomicU64::new(0),
             spawned: Mutex::default(),
             orders: Mutex::default(),
+            clocks: Mutex::default(),
         })
     }
 
@@ -83,6 +87,16 @@ impl Shared {
 
     pub(crate) fn order(&self, host: Host, order: Order) {
         self.orders.lock().unwrap().insert(host, order);
+    }
+
+    /// Sets a host's wall clock.
+    pub(crate) fn set_clock(&self, host: Host, ahead_ms: i64) {
+        self.clocks.lock().unwrap().insert(host, ahead_ms);
+    }
+
+    /// How far a host's wall clock is ahead of the true time; negative where it is behind.
+    pub(crate) fn ahead_ms(&self, host: Host) -> i64 {
+        self.clocks.lock().unwrap().get(&host).copied().unwrap_or(0)
     }
 
     pub(crate) fn sleep_ms(self: &Arc<Self>, ms: u64) -> Sleep {
@@ -170,6 +184,7 @@ struct Task {
 pub(crate) enum Befell {
     Killed(Host),
     Held(Host),
+    ClockSet(Host, i64),
 }
 
 /// All tasks of a run.
@@ -246,7 +261,14 @@ impl Executor {
                 self.held.insert(host, until);
                 self.befell.push(Befell::Held(host));
             }
-            Order::Kill { after_polls } | Order::Hold { after_polls, .. } => *after_polls -= 1,
+            Order::SetClock { after_polls: 0, ahead_ms } => {
+                self.shared.set_clock(host, *ahead_ms);
+                self.befell.push(Befell::ClockSet(host, *ahead_ms));
+                orders.remove(&host);
+            }
+            Order::Kill { after_polls } | Order::Hold { after_polls, .. } | Order::SetClock { after_polls, .. } => {
+                *after_polls -= 1
+            }
         }
     }
 

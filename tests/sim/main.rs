@@ -63,7 +63,7 @@ fn search(from: u64, count: u64, canary: Option<Canary>) -> (BTreeMap<&'static s
 }
 
 /// Rare events that must happen in one of a hundred seeds, or the search proves little.
-const SOMETIMES: [&str; 25] = [
+const SOMETIMES: [&str; 29] = [
     "a cluster grew with its queue",
     "a commit was fenced",
     "a commit was stale",
@@ -79,12 +79,16 @@ const SOMETIMES: [&str; 25] = [
     "a machine was taken away",
     "a node died while its part was to stop",
     "a node that could not be used was replaced",
+    "a node was given up that nobody saw or heard",
     "a node was set up anew after a restart",
     "a node was unusable",
     "a part was lost with its node",
+    "a report came late",
     "a report came twice",
     "a request took effect late",
+    "a node ended itself",
     "a running job was terminated",
+    "a server's clock was set",
     "a server stopped in order",
     "a server was held",
     "a server was killed",
@@ -92,7 +96,7 @@ const SOMETIMES: [&str; 25] = [
 ];
 
 /// Mistakes that are built in on purpose.
-const CANARIES: [Canary; 8] = [
+const CANARIES: [Canary; 9] = [
     Canary::NoFence,
     Canary::NoRevisions,
     Canary::RequeueOnSilence,
@@ -101,6 +105,7 @@ const CANARIES: [Canary; 8] = [
     Canary::NoTick,
     Canary::StaleListing,
     Canary::DeletedTooEarly,
+    Canary::SetMonotonic,
 ];
 
 #[test]

@@ -703,7 +703,6 @@ impl Model {
         if node.key != Some(key) || node.row.state == MachineState::Gone || node.row.quarantined {
             return None;
         }
-        node.row.heard_at = Some(at);
         let held = self
             .attempts
             .values()
@@ -728,6 +727,7 @@ impl Model {
         let mut changed = false;
         if let Judged::Taken(changes) = report::judge(&record, report) {
             changed = !changes.is_empty();
+            node.row.heard_at = Some(at);
             if let Some(new) = changes.session {
                 (node.session, node.boot, node.past_sessions) = (Some(new.session), Some(new.boot_id), new.past_sessions);
             }

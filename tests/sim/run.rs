@@ -30,13 +30,15 @@ pub(crate) struct Outcome {
 fn draw_mix(shared: &Shared) -> Mix {
     // Each kind of fault is absent in some runs, common in others.
     let rate = |most: u64| if shared.chance(400) { 0 } else { shared.below(most + 1) };
+    // Nodes end themselves where their driver often cannot see them.
+    let fence = shared.chance(500);
     Mix {
         servers: if shared.chance(600) { 2 } else { 1 },
         slow: rate(120),
         rows_fail: rate(60),
         driver_fail: rate(200),
         late: rate(120),
-        blind: rate(200),
+        blind: rate(if fence { 700 } else { 200 }),
         lose: rate(250),
         copy: rate(150),
         supervisor_dies: rate(200),
@@ -44,6 +46,8 @@ fn draw_mix(shared: &Shared) -> Mix {
         deaf: shared.chance(250),
         chaos: shared.chance(850),
         poison: shared.chance(150),
+        clocks: shared.chance(500),
+        fence,
         capacity: 12,
     }
 }
@@ -56,6 +60,7 @@ pub(crate) fn run(seed: u64, canary: Option<Canary>, logging: bool) -> Outcome {
     match canary {
         Some(Canary::NoRevisions) => mix.slow = 400,
         Some(Canary::NoTick) => mix.chaos = false,
+        Some(Canary::SetMonotonic) => (mix.clocks, mix.fence, mix.blind) = (true, true, 300),
         _ => {}
     }
     let world = World::new(shared.clone(), mix, canary, logging);
@@ -124,6 +129,10 @@ fn seen(world: &World, executor: &mut Executor) -> Result<(), String> {
             Befell::Held(host) => {
                 world.log(|| format!("server {host} is held"));
                 world.sometimes("a server was held");
+            }
+            Befell::ClockSet(host, ahead_ms) => {
+                world.log(|| format!("the clock of server {host} is {ahead_ms} ms ahead"));
+                world.sometimes("a server's clock was set");
             }
         }
     }

@@ -46,18 +46,27 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
+/// How long a node hears no server before it ends what runs on it, where nodes do that.
+pub(crate) const FENCE: Duration = Duration::from_secs(4);
+
+/// When a node that was not heard has surely done so: for what takes a moment, and for rows that were read a while ago.
+const FENCED_AFTER: Duration = Duration::from_secs(7);
+
 /// Starts a server's life on `host`.
 pub(crate) fn start(world: &Arc<World>, host: Host, shutdown: CancellationToken) {
     let wake = Wake::default();
     world.state().servers.insert(host, wake.clone());
-    world.log(|| format!("server {host} starts"));
+    if world.mix.clocks && world.shared.chance(500) {
+        world.shared.set_clock(host, world.draw_clock());
+    }
+    world.log(|| format!("server {host} starts, its clock {} ms ahead", world.shared.ahead_ms(host)));
     let seen = Arc::new(Seen { world: world.clone(), host, listings: AtomicU64::new(0), before: Mutex::default() });
     let parts = Parts {
         rows: Arc::new(ModelRows { world: world.clone(), host }),
         driver: Arc::new(Watched { inner: Faulty::new(world.fake.clone(), seen.clone()), seen }),
-        clock: world.clock.clone(),
+        clock: world.clock_of(host),
         wake,
-        limits: limits(),
+        limits: Limits { fenced_after: world.mix.fence.then_some(FENCED_AFTER), ..limits() },
         prefix: "by".into(),
         holder: Uuid::from_u128(u128::from(host)),
         entropy: Arc::new(SimEntropy { shared: world.shared.clone(), repeats: world.canary == Some(Canary::NameReuse) }),
@@ -65,6 +74,7 @@ pub(crate) fn start(world: &Arc<World>, host: Host, shutdown: CancellationToken)
             world: world.clone(),
             host,
             no_tick: world.canary == Some(Canary::NoTick),
+            is_set: world.canary == Some(Canary::SetMonotonic),
             sleeps: AtomicU64::new(0),
         }),
     };
@@ -80,6 +90,7 @@ struct HostRuntime {
     world: Arc<World>,
     host: Host,
     no_tick: bool,
+    is_set: bool,
     sleeps: AtomicU64,
 }
 
@@ -104,7 +115,9 @@ impl Runtime for HostRuntime {
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.world.shared.now_ms())
+        let ahead_ms = if self.is_set { self.world.shared.ahead_ms(self.host) } else { 0 };
+        // Far enough from zero that no clock comes before it.
+        Duration::from_millis((4_000_000 + self.world.shared.now_ms()).saturating_add_signed(ahead_ms))
     }
 }
 

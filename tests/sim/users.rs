@@ -67,7 +67,7 @@ fn act(
     jobs: &mut Vec<ResourceUid>,
     workspace: ResourceUid,
 ) {
-    let now = world.now();
+    let now = world.time_of_any_server();
     let draw = world.shared.below(100);
     if clusters.is_empty() || draw < 5 && clusters.len() < 3 {
         let (uid, scale) = (new_uid(world), scale(world));
@@ -137,7 +137,7 @@ fn rules(world: &World) -> Vec<RetryRule> {
 
 fn submit(world: &World, experiments: &[ResourceUid], clusters: &[ResourceUid], jobs: &mut Vec<ResourceUid>) {
     let (Some(cluster), Some(experiment)) = (pick(world, clusters), pick(world, experiments)) else { return };
-    let uid = new_uid(world);
+    let (uid, now) = (new_uid(world), world.time_of_any_server());
     let node_count = if world.shared.chance(700) { 1 } else { world.shared.between(2, 3) as u32 };
     let row = JobRow {
         leaders: 1,
@@ -145,11 +145,11 @@ fn submit(world: &World, experiments: &[ResourceUid], clusters: &[ResourceUid], 
         path: format!("/jobs/{uid}"),
         cluster: Some(cluster),
         rank: world.shared.below(3) as i16 - 1,
-        created_at: world.now(),
+        created_at: now,
         node_count,
         max_wall_clock_s: if world.shared.chance(150) { 3 } else { 600 },
         retries: rules(world),
-        status: JobStatus::queued(world.now()),
+        status: JobStatus::queued(now),
         attempts: 0,
         deleting: false,
         revision: 1,
@@ -165,7 +165,7 @@ fn submit(world: &World, experiments: &[ResourceUid], clusters: &[ResourceUid], 
     }
 }
 
-/// Kills and holds servers, kills machines, cuts the network, takes the store away, until `until_ms`.
+/// Kills and holds servers, sets their clocks, kills machines, cuts the network, takes the store away, until `until_ms`.
 pub(crate) async fn wreak(world: Arc<World>, until_ms: u64, first: Vec<(Host, CancellationToken)>) {
     let mut servers = first;
     let mut next_host = servers.len() as Host + 1;
@@ -176,7 +176,7 @@ pub(crate) async fn wreak(world: Arc<World>, until_ms: u64, first: Vec<(Host, Ca
             continue;
         }
         let machines: Vec<String> = world.fake.machines().into_iter().map(|machine| machine.spec.name).collect();
-        match world.shared.below(11) {
+        match world.shared.below(if world.mix.clocks { 14 } else { 11 }) {
             0..=2 => {
                 let index = world.shared.below(servers.len() as u64) as usize;
                 let (host, shutdown) = servers.remove(index);
@@ -238,6 +238,12 @@ pub(crate) async fn wreak(world: Arc<World>, until_ms: u64, first: Vec<(Host, Ca
                 let ms = world.shared.between(100, 6_000);
                 world.shared.sleep_ms(ms).await;
                 world.state().rows_away = false;
+            }
+            11.. => {
+                let Some((host, _)) = servers.get(world.shared.below(servers.len() as u64) as usize) else { continue };
+                // It goes wrong, or is right again.
+                let ahead_ms = if world.shared.chance(300) { 0 } else { world.draw_clock() };
+                world.shared.order(*host, Order::SetClock { after_polls: world.shared.below(25) as u32, ahead_ms });
             }
             _ => {
                 let room = world.shared.below(4) as usize;

@@ -14,7 +14,7 @@ use batchyard::driver::fake::{Fake, FakeSettings};
 use batchyard::id::{AttemptUid, MachineUid, ResourceUid};
 use batchyard::wake::{Topic, Wake};
 
-use crate::executor::{Host, Shared};
+use crate::executor::{Host, Shared, WORLD};
 use crate::model::Model;
 
 /// A mistake that is built in on purpose: each must be found.
@@ -36,6 +36,8 @@ pub(crate) enum Canary {
     StaleListing,
     /// The driver says that a machine is deleted before it is.
     DeletedTooEarly,
+    /// What is to tell how much time has passed is set with the wall clock.
+    SetMonotonic,
 }
 
 /// How rough one run is: drawn from its seed, so that gentle and rough runs both happen. Each of a thousand.
@@ -66,6 +68,10 @@ pub(crate) struct Mix {
     pub(crate) chaos: bool,
     /// One queued job cannot be written.
     pub(crate) poison: bool,
+    /// Servers' clocks go wrong, and are set.
+    pub(crate) clocks: bool,
+    /// Nodes that hear no server for long end what runs on them, and servers count on that.
+    pub(crate) fence: bool,
     pub(crate) capacity: usize,
 }
 
@@ -122,21 +128,25 @@ pub(crate) struct State {
     pub(crate) logging: bool,
 }
 
-/// The clock of a run.
-pub(crate) struct SimClock(Arc<Shared>);
+/// The wall clock of a host; the world's own shows the true time.
+pub(crate) struct SimClock {
+    shared: Arc<Shared>,
+    host: Host,
+}
 
 /// When each run begins.
 const START: Timestamp = time::macros::datetime!(2026-11-01 00:00 UTC);
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        START + Duration::from_millis(self.0.now_ms())
+        let ahead = time::Duration::milliseconds(self.shared.ahead_ms(self.host));
+        START + Duration::from_millis(self.shared.now_ms()) + ahead
     }
 }
 
 impl World {
     pub(crate) fn new(shared: Arc<Shared>, mix: Mix, canary: Option<Canary>, logging: bool) -> Arc<World> {
-        let clock = Arc::new(SimClock(shared.clone()));
+        let clock = Arc::new(SimClock { shared: shared.clone(), host: WORLD });
         let settings = FakeSettings { capacity: mix.capacity, boot: Duration::from_millis(300), ..FakeSettings::default() };
         let fake = Arc::new(Fake::new(clock.clone(), settings));
         let mut model = Model::default();
@@ -154,8 +164,31 @@ impl World {
         self.model.lock().unwrap()
     }
 
+    /// The true time.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The clock of a host.
+    pub(crate) fn clock_of(&self, host: Host) -> Arc<SimClock> {
+        Arc::new(SimClock { shared: self.shared.clone(), host })
+    }
+
+    /// The time by the clock of whichever server is asked.
+    pub(crate) fn time_of_any_server(&self) -> Timestamp {
+        if !self.mix.clocks {
+            return self.now();
+        }
+        let hosts: Vec<Host> = self.state().servers.keys().copied().collect();
+        let pick = self.shared.below(hosts.len().max(1) as u64) as usize;
+        self.clock_of(hosts.get(pick).copied().unwrap_or(WORLD)).now()
+    }
+
+    /// How far a clock that goes wrong is ahead, or behind: by moments, minutes or an hour.
+    pub(crate) fn draw_clock(&self) -> i64 {
+        let most = [4_000, 60_000, 600_000, 3_600_000][self.shared.below(4) as usize];
+        let by = self.shared.between(1, most) as i64;
+        if self.shared.chance(500) { by } else { -by }
     }
 
     /// Draws whether a fault of the mix happens now.
@@ -308,6 +341,9 @@ impl World {
 
     fn count(&self, change: &Change) {
         match change {
+            Change::LosePart { end: End::Lost { why }, .. } if why.starts_with("no server heard") => {
+                self.sometimes("a node was given up that nobody saw or heard");
+            }
             Change::LosePart { end: End::Lost { .. }, .. } => self.sometimes("a part was lost with its node"),
             Change::LosePart { .. } => self.sometimes("a node died while its part was to stop"),
             Change::Release { .. } => self.sometimes("a gang was released"),

@@ -268,6 +268,9 @@ async fn a_quiet_agent_writes_nothing() {
     bed.clock.advance(Duration::from_secs(31));
     bed.service.sync(machine.uid, sync(session, 20, 0)).await.expect("answers");
     assert_eq!(bed.snapshot().await.machines[0].heard_at, Some(bed.now()), "now and then it is written that it was heard");
+    bed.clock.set_back(Duration::from_secs(3600));
+    bed.service.sync(machine.uid, sync(session, 21, 0)).await.expect("answers");
+    assert_eq!(bed.snapshot().await.machines[0].heard_at, Some(bed.now()), "whatever another clock wrote");
 }
 
 #[tokio::test]

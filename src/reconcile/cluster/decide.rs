@@ -94,8 +94,9 @@ fn may_repair(
         draft.reason(Reason::RepairStopped { cluster: cluster.uid, count: repairs.count });
         return Err(Wanted::Stopped(problems::repair_stopped(repairs.count)));
     }
-    let until = repairs.last_at + world.limits.repair_pause(repairs.beyond(target));
-    if until > world.now {
+    let pause = world.limits.repair_pause(repairs.beyond(target));
+    let until = repairs.last_at + pause;
+    if world.waits_until(until, pause) {
         draft.look_again(until);
         draft.reason(Reason::RepairPaused { cluster: cluster.uid, until });
         return Err(Wanted::More);

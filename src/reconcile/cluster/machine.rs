@@ -90,7 +90,7 @@ fn asked(world: &World<'_>, owner: &Owner<'_>, machine: &Machine, draft: &mut Dr
         }
         Sight::Remains => leave(world, machine, Deallocation::Requeue, fate),
         Sight::Absent => match &machine.bootstrap {
-            Some(bootstrap) => match machine.retry_at.filter(|at| *at > now) {
+            Some(bootstrap) => match machine.retry_at.filter(|at| world.waits_until(*at, world.limits.longest_retry())) {
                 Some(at) => draft.look_again(at),
                 None => {
                     fate.effect = Some(Effect::Ensure(Box::new(MachineSpec {
@@ -141,7 +141,7 @@ fn made(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate
         }
         (MachineState::Preparing, _) if !machine.joined => {
             let deadline = world.limits.boot_deadline;
-            if world.has_lasted(machine.state_changed_at, deadline) {
+            if world.has_lasted(world.memory.in_state_since(machine), deadline) {
                 // First what it wrote last: with the machine that is gone.
                 let Some(evidence) = world.memory.evidence(uid) else {
                     fate.effect = Some(Effect::Explain { uid, name: machine.name.clone() });
@@ -165,8 +165,8 @@ fn made(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate
 /// costs no more.
 fn unusable_for(world: &World<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {
     let patience = world.limits.unusable_for;
-    if !world.has_lasted(machine.state_changed_at, patience) {
-        let since = machine.state_changed_at.max(world.memory.since());
+    let since = world.memory.in_state_since(machine);
+    if !world.has_lasted(since, patience) {
         return draft.look_again(since + patience + std::time::Duration::from_millis(1));
     }
     leave(world, machine, Deallocation::Requeue, fate);
@@ -198,7 +198,7 @@ fn has_not_begun(world: &World<'_>, attempt: AttemptUid, machine: &Machine) -> b
 
 /// Whether nobody has heard a node for so long that it is of no use.
 fn is_deaf(world: &World<'_>, machine: &Machine) -> bool {
-    machine.heard_at.is_some_and(|at| world.has_lasted(at, world.limits.deaf_patience))
+    world.is_unheard_for(machine, world.limits.deaf_patience)
 }
 
 fn leaving(world: &World<'_>, owner: &Owner<'_>, machine: &Machine, draft: &mut Draft, fate: &mut Fate) {

@@ -44,9 +44,11 @@ pub(super) fn not_made(machine: &Machine, failure: &Failure, limits: &Limits) ->
         FailureKind::Passing => {
             (PASSING, "Making a node failed again and again. It is tried further.", limits.back_off(failures))
         }
-        FailureKind::Throttled(pause) => {
-            (PASSING, "Making a node failed again and again. It is tried further.", pause.max(limits.retry_first))
-        }
+        FailureKind::Throttled(pause) => (
+            PASSING,
+            "Making a node failed again and again. It is tried further.",
+            pause.clamp(limits.retry_first, limits.longest_retry()),
+        ),
     };
     (EntityError::new(code, message).with_detail("Info", failure.text.clone()), pause)
 }

@@ -27,6 +27,8 @@ pub(super) fn target(world: &World<'_>, cluster: &ClusterRow, staying: usize, dr
         AutoTarget { target: needed, surplus_since: None }
     } else {
         let since = cluster.status.auto.and_then(|auto| auto.surplus_since).unwrap_or(world.now);
+        // By a clock that was ahead it begins later.
+        let since = since.min(world.now);
         let until = since + world.limits.scale_down_after;
         if until <= world.now {
             AutoTarget { target: needed, surplus_since: None }

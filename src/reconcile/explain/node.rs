@@ -38,13 +38,13 @@ fn preparing(world: &World<'_>, machine: &Machine) -> Why {
     if machine.joined {
         return why(Gate::NodeHealth, "It mounts, is set up and checks itself.", "Its agent says that its setup is done.", None);
     }
-    let by = machine.state_changed_at.max(world.memory.since()) + world.limits.boot_deadline;
+    let by = world.memory.in_state_since(machine) + world.limits.boot_deadline;
     why(Gate::NodeHealth, "It starts, and was not heard yet.", "Its agent comes home.", Some(by))
 }
 
 /// A node that is ready and was not heard lately.
 fn unheard(world: &World<'_>, machine: &Machine) -> Option<Why> {
-    let heard_at = machine.heard_at.filter(|at| world.has_lasted(*at, world.limits.silence))?;
+    let heard_at = machine.heard_at.filter(|_| world.is_unheard_for(machine, world.limits.silence))?;
     let since = (world.now - heard_at).whole_seconds();
     let message = format!("It takes no job, as it was not heard for {since} s.");
     Some(why(Gate::NodeHealth, message, "It is heard again, or another takes its place.", None))

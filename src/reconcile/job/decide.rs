@@ -96,7 +96,8 @@ fn wanted_stop(world: &World<'_>, attempt: &Attempt, job: &JobRow, decided: bool
         return Some(Stop::ClusterDeleted);
     }
     // It counts from the start that the job shows: waiting for nodes costs nothing, preparing does.
-    let deadline = job.status.started_at.unwrap_or(attempt.created_at).checked_add(wall_clock(job));
+    let start = job.status.started_at.unwrap_or(attempt.created_at).checked_add(world.memory.set_by(attempt.uid));
+    let deadline = start.and_then(|start| start.checked_add(wall_clock(job)));
     match deadline {
         Some(deadline) if deadline <= world.now => return Some(Stop::Timeout),
         Some(deadline) => draft.look_again(deadline),

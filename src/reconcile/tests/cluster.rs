@@ -348,6 +348,22 @@ fn a_cluster_shrinks_after_it_was_too_large_for_a_while() {
 }
 
 #[test]
+fn nothing_waits_for_what_a_clock_that_was_ahead_wrote() {
+    let late = NOW + Duration::from_secs(3_600);
+    let scene = cluster(1).resizing().machine(Asked, Seen::Nothing, |machine| machine.retry_at = Some(late));
+    assert_eq!(scene.decides(), ["ensure 1"]);
+
+    let mut scene = cluster(1).resizing();
+    scene.row().status.repairs = Some(Repairs { last_at: late, ..repairs(2, 0).expect("some") });
+    scene.row().status.errors = vec![EntityError::new("NodeSetupTaskFailed", "x")];
+    assert_eq!(scene.decides(), ["ask 1"]);
+
+    let mut scene = scaled(1, 3, 3).idle(3);
+    scene.row().status.auto = Some(AutoTarget { target: 3, surplus_since: Some(late) });
+    assert_eq!(auto(&scene.plan()), Some(AutoTarget { target: 3, surplus_since: Some(NOW) }));
+}
+
+#[test]
 fn work_in_between_makes_the_while_begin_anew() {
     let mut scene = scaled(0, 3, 1).running(&[part(AssignmentState::Running)], |_, _| {});
     scene.row().status.auto = Some(AutoTarget { target: 1, surplus_since: Some(ago(1)) });

@@ -172,7 +172,7 @@ fn what_the_driver_does_not_make_is_told() {
 #[test]
 fn a_time_is_told_where_there_is_one() {
     let until = NOW + Duration::from_secs(40);
-    let later = cluster(1).idle(1).queued(1, |job| job.status.retried.not_before = Some(until));
+    let later = cluster(1).idle(1).queued(1, |job| backs_off(job, until));
     let why = later.why(1).expect("it waits");
     assert_eq!((why.gate, why.lack, why.clears_by), (Gate::BackOff, None, Some(until)));
 }
@@ -244,7 +244,9 @@ prop_compose! {
         for (count, rank, age, later) in jobs {
             scene = scene.queued(count, |job| {
                 (job.rank, job.created_at) = (rank, ago(age));
-                job.status.retried.not_before = later.then(|| NOW + Duration::from_secs(9));
+                if later {
+                    backs_off(job, NOW + Duration::from_secs(9));
+                }
             });
         }
         scene

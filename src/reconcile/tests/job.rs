@@ -302,9 +302,32 @@ fn rules_are_used_up_pause_and_avoid_nodes() {
 }
 
 #[test]
+fn a_clock_that_is_set_makes_no_job_longer_or_shorter() {
+    for (started, by) in [(ago(3_700), 3_600), (NOW + Duration::from_secs(3_500), -3_600)] {
+        let scene = cluster(1).running(&[part(Running)], |_, job| {
+            job.status.started_at = Some(started);
+            job.max_wall_clock_s = 600;
+        });
+        // It began 100 s ago: that is known to whoever watched.
+        let mut memory = scene.memory().anew(NOW, time::Duration::seconds(by));
+        memory.read(&scene.snapshot, NOW);
+        let plan = scene.plan_with(&memory);
+        assert!(plan.is_empty(), "{:?}", scene.words(&plan));
+        assert_eq!(plan.look_again, Some(NOW + Duration::from_secs(500)));
+    }
+}
+
+#[test]
+fn a_job_waits_no_longer_than_its_rules_say_whatever_a_clock_that_was_ahead_wrote() {
+    let queued = |seconds| cluster(1).idle(1).queued(1, |job| backs_off(job, NOW + Duration::from_secs(seconds)));
+    assert_eq!(queued(20).plan().look_again, Some(NOW + Duration::from_secs(20)));
+    assert_eq!(queued(3_600).decides(), ["place 1 on 1 Released"]);
+}
+
+#[test]
 fn a_job_that_waits_for_its_time_holds_up_nobody_and_comes_last_to_nodes_it_failed_on() {
     let until = NOW + Duration::from_secs(5);
-    let waits = |job: &mut JobRow| job.status.retried.not_before = Some(until);
+    let waits = |job: &mut JobRow| backs_off(job, until);
     let scene = cluster(1).idle(1).queued(1, waits).queued(1, |_| {});
     let plan = scene.plan();
     assert_eq!(scene.words(&plan), ["place 2 on 1 Released"]);

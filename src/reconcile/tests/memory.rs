@@ -147,3 +147,23 @@ fn many_refusals_of_one_pass_put_a_resource_aside_no_longer_than_one() {
     memory.took(CLUSTER);
     assert!(!memory.is_aside(CLUSTER, NOW), "one that can be written is aside no more");
 }
+
+#[test]
+fn what_another_clock_wrote_counts_from_when_it_was_noticed() {
+    let mut scene = one(Ready);
+    let mut memory = Memory::new(ago(600));
+    let mut read = |heard_at: Timestamp, now: Timestamp| {
+        (scene.snapshot.machines[0].heard_at, scene.snapshot.machines[0].state_changed_at) = (Some(heard_at), heard_at);
+        memory.read(&scene.snapshot, now);
+        let machine = &scene.snapshot.machines[0];
+        (memory.heard_at(machine), memory.in_state_since(machine))
+    };
+    for (heard_at, noticed, why) in [
+        (ago(500), ago(500), "by the same clock"),
+        (NOW + Duration::from_secs(3600), ago(400), "by one that is ahead"),
+        (ago(7200), ago(300), "by one that is behind"),
+    ] {
+        assert_eq!(read(heard_at, noticed), (Some(noticed), noticed), "{why}");
+        assert_eq!(read(heard_at, noticed + Duration::from_secs(50)), (Some(noticed), noticed), "{why}, and not since");
+    }
+}

@@ -7,6 +7,7 @@ mod job;
 mod memory;
 mod placement;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -17,6 +18,7 @@ use crate::domain::cluster::{Allocation, ClusterSpec, ClusterStatus, Deallocatio
 use crate::domain::job::{JobStatus, Phase};
 use crate::domain::machine::{Bootstrap, Machine, MachineState, Observed, Presence, Setup, Size};
 use crate::domain::resource::EntityError;
+use crate::domain::retry::RetryRule;
 use crate::domain::snapshot::{Change, ClusterRow, JobRow, Snapshot};
 use crate::id::{AttemptUid, MachineUid, ResourceUid};
 use crate::reconcile::{Catalog, Effect, Entropy, Limits, Memory, Plan, World, decide};
@@ -55,6 +57,12 @@ pub(super) enum Seen {
     Off,
     Unclear,
     Nothing,
+}
+
+/// Its rules give it another attempt, after `until`.
+pub(super) fn backs_off(job: &mut JobRow, until: Timestamp) {
+    job.retries = vec![RetryRule { exit_codes: vec![1], limit: 1, backoff_s: 60, ..RetryRule::default() }];
+    job.status.retried.not_before = Some(until);
 }
 
 /// Rows and sightings of one cluster.
@@ -259,7 +267,19 @@ impl Scene {
 
     pub(super) fn memory(&self) -> Memory {
         let mut memory = Memory::new(self.since);
-        memory.read(&self.snapshot, self.since);
+        // All that rows tell came about while they were watched.
+        let told =
+            self.snapshot.machines.iter().flat_map(|machine| machine.heard_at.into_iter().chain([machine.state_changed_at]));
+        let moments: BTreeSet<Timestamp> = told.filter(|at| *at > self.since).chain([self.since]).collect();
+        for now in moments {
+            let mut before = self.snapshot.clone();
+            for machine in &mut before.machines {
+                machine.heard_at = machine.heard_at.filter(|at| *at <= now);
+                machine.state_changed_at =
+                    Some(machine.state_changed_at).filter(|at| *at <= now).unwrap_or(Timestamp::UNIX_EPOCH);
+            }
+            memory.read(&before, now);
+        }
         if let Some(listed) = &self.listed {
             let began = memory.listing_begins();
             memory.listed(began, listed.clone(), ago(1), &self.limits);

@@ -51,7 +51,7 @@ pub(crate) async fn report(
         let own: Vec<OutputPiece> =
             output.iter().filter(|piece| seen.record.held.iter().any(|held| held.attempt == piece.attempt)).cloned().collect();
         if changes.is_empty() && own.is_empty() {
-            if seen.seen_at.is_none_or(|seen| at - seen >= HEARD_EVERY) {
+            if seen.seen_at.is_none_or(|seen| (at - seen).abs() >= HEARD_EVERY) {
                 sqlx::query!("update machine set seen_at = $2 where uid = $1", machine.0, at).execute(&mut *connection).await?;
             }
             return Ok(unchanged);

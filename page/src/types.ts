@@ -108,6 +108,33 @@ export interface Why {
   clearsBy?: string;
 }
 
+export type Measure =
+  | "cores"
+  | "memoryInBytes"
+  | "diskReadBytesPerSecond"
+  | "diskWrittenBytesPerSecond"
+  | "networkInBytesPerSecond"
+  | "networkOutBytesPerSecond"
+  | "gpuPercent"
+  | "gpuMemoryInBytes";
+
+/** What a node used during one step. What it could not tell is left out. */
+export type Sample = { time: string } & { [measure in Measure]?: { mean: number; max: number } };
+
+export interface Use {
+  nodeId?: string;
+  rank?: number;
+  points: Sample[];
+}
+
+export interface Samples {
+  attempt?: number;
+  from: string;
+  to: string;
+  stepInSeconds: number;
+  series: Use[];
+}
+
 export interface OutputFile {
   name: string;
   fileType: string;

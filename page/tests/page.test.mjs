@@ -244,6 +244,35 @@ test("a long log is found in, read from its start, and does not move while it is
   await state("failed").waitFor({ timeout: 60_000 });
 });
 
+test("what a job uses is drawn while it runs, as far as its node tells it", async () => {
+  const { call, workspace } = api(world);
+  await call("PUT", `${workspace("lab", "vision")}/experiments/digits/jobs/busy`, {
+    properties: {
+      cluster: { id: `${workspace("lab", "vision")}/clusters/pair` },
+      nodeCount: 1,
+      stdOutErrPathPrefix: "$AZ_BATCHAI_MOUNT_ROOT/shared",
+      customToolkitSettings: { commandLine: "timeout 25 sh -c 'while :; do :; done'; true" },
+    },
+  });
+  await go(page, "/ui/g/lab/w/vision/e/digits/j/busy?tab=use");
+  const figure = (name) => page.locator("figure", { has: page.locator("figcaption", { hasText: name }) });
+  await figure("Cores").waitFor({ timeout: 60_000 });
+  await until("a line is drawn", async () => /^M.*L/.test(await figure("Cores").locator("path.mean").getAttribute("d")), 60);
+  const table = page.getByRole("table", { name: "What each rank used" });
+  const cell = (name) => table.locator(`td[data-name="${name}"]`);
+  const [mean, most] = (await cell("Cores").textContent()).split(", most ").map(Number);
+  assert.ok(mean > 0.1 && most >= mean && most < 3, `${mean} ${most}`);
+  assert.match(await cell("Memory").textContent(), /iB, most .*iB$/);
+  assert.equal(await page.locator("figure", { hasText: "GPU" }).count(), 0, "it has none");
+  for (const colorScheme of ["dark", "light"]) {
+    await page.emulateMedia({ colorScheme });
+    await accessible(page, `what a job used, in ${colorScheme}`);
+    await shot(page, `25-use-${colorScheme}`);
+  }
+  await state("succeeded").waitFor({ timeout: 60_000 });
+  await figure("Cores").waitFor();
+});
+
 test("what waits says why: the gate, the number that is missing, who holds it and what clears it", async () => {
   const { call, workspace } = api(world);
   const inside = workspace("lab", "vision");
@@ -411,6 +440,7 @@ const ROUTES = [
   ["experiment", "/ui/g/lab/w/vision/e/digits", "digits"],
   ["job-log", "/ui/g/lab/w/vision/e/digits/j/train01?tab=log", "train01"],
   ["job-time", "/ui/g/lab/w/vision/e/digits/j/train01?tab=time", "train01"],
+  ["job-use", "/ui/g/lab/w/vision/e/digits/j/train01?tab=use", "train01"],
   ["job-files", "/ui/g/lab/w/vision/e/digits/j/train01?tab=files", "train01"],
   ["job-events", "/ui/g/lab/w/vision/e/digits/j/train01?tab=events", "train01"],
   ["job-definition", "/ui/g/lab/w/vision/e/digits/j/train01?tab=def", "train01"],

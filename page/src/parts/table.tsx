@@ -22,6 +22,8 @@ interface Props<T> {
   selected?: Set<string>;
   select?: (id: string, isSelected: boolean) => void;
   selectAll?: (isSelected: boolean) => void;
+  /** Nothing in its rows takes the focus: the table takes it itself, so that keys scroll it. */
+  isPlain?: boolean;
   /** What a row is called where it is selected. */
   named?: (row: T) => string;
 }
@@ -31,7 +33,7 @@ const HEIGHT = 32;
 const SHORT = 60;
 const MARGIN = 12;
 
-export function Table<T>({ label, columns, rows, id, total, more, selected, select, selectAll, named }: Props<T>) {
+export function Table<T>({ label, columns, rows, id, total, more, selected, select, selectAll, isPlain, named }: Props<T>) {
   const body = useRef<HTMLTableSectionElement>(null);
   const box = useRef<HTMLDivElement>(null);
   const range = useSignal({ from: 0, to: SHORT });
@@ -101,7 +103,7 @@ export function Table<T>({ label, columns, rows, id, total, more, selected, sele
   }
   const everyone = selected !== undefined && rows.length > 0 && selected.size === rows.length;
   return (
-    <div class="table-box" ref={box}>
+    <div class="table-box" ref={box} {...(isPlain && { tabIndex: 0, role: "region", "aria-label": `${label}, as a table` })}>
       <table aria-label={label} aria-rowcount={isLong ? all + 1 : undefined}>
         <thead>
           <tr>

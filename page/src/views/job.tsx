@@ -1,4 +1,4 @@
-// One job: the sentence that says how it is, and behind tabs its log, its attempts, its files and its definition.
+// One job: the sentence that says how it is, and behind tabs its log, its attempts, what it used, its files and its definition.
 import { useLocation, useRoute } from "preact-iso";
 import { useEffect, useRef } from "preact/hooks";
 import { type Page, ask, fileLink, read, workspace as pathOf } from "../api";
@@ -11,6 +11,7 @@ import { Attempts } from "../parts/attempts";
 import { Files } from "../parts/files";
 import { clusterName, isOver, jobState } from "../parts/jobs";
 import { Log } from "../parts/log";
+import { Use } from "../parts/use";
 import { Waits } from "../parts/why";
 import { at } from "../paths";
 import type { Attempt, Job, OutputFile } from "../types";
@@ -46,7 +47,7 @@ export function JobPage() {
   );
 }
 
-const TABS = ["log", "time", "files", "events", "def"] as const;
+const TABS = ["log", "time", "use", "files", "events", "def"] as const;
 
 function Shape({ job, etag, attempts, path, g, w, e }: Loaded & { path: string; g: string; w: string; e: string }) {
   const { query, route, path: address } = useLocation();
@@ -110,6 +111,7 @@ function Shape({ job, etag, attempts, path, g, w, e }: Loaded & { path: string; 
         tabs={[
           { id: "log", name: "Log" },
           { id: "time", name: attempts.length > 1 ? `Attempts ${attempts.length}` : "Time line" },
+          { id: "use", name: "Use" },
           { id: "files", name: "Files" },
           { id: "events", name: own.length > 0 ? `Events ${own.length}` : "Events" },
           { id: "def", name: "Definition" },
@@ -118,6 +120,7 @@ function Shape({ job, etag, attempts, path, g, w, e }: Loaded & { path: string; 
       <Panel of={tab}>
         {tab === "log" && <Logs job={job} path={path} chosen={query["file"]} choose={(name) => choose("file", name)} />}
         {tab === "time" && <Attempts of={attempts} job={job} />}
+        {tab === "use" && <Use job={job} attempts={attempts} chosen={query["attempt"]} choose={(number) => choose("attempt", number)} />}
         {tab === "files" && <Files job={job} />}
         {tab === "events" && <Events of={own} />}
         {tab === "def" && <Json of={job} />}

@@ -7,6 +7,8 @@
 mod backup;
 #[path = "survive/database.rs"]
 mod database;
+#[path = "survive/full.rs"]
+mod full;
 #[path = "survive/kills.rs"]
 mod kills;
 #[path = "survive/node.rs"]

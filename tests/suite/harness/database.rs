@@ -1,6 +1,7 @@
 //! A Postgres of a test's own, with durable settings, that the test may stop and start.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -16,6 +17,15 @@ pub struct Database {
 impl Database {
     /// Makes and starts one.
     pub fn start_new(guard: Arc<Guard>) -> Database {
+        Database::start_at(guard, None)
+    }
+
+    /// The same in a file system of its own, of so many MiB: to be filled.
+    pub fn start_in_room(guard: Arc<Guard>, mebibytes: u32) -> Database {
+        Database::start_at(guard, Some(mebibytes))
+    }
+
+    fn start_at(guard: Arc<Guard>, mebibytes: Option<u32>) -> Database {
         let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
             .expect("the package postgresql is installed")
             .map(|entry| entry.expect("readable").path().join("bin"))
@@ -25,6 +35,11 @@ impl Database {
         let database = Database { guard, programs };
         let folder = database.folder();
         std::fs::create_dir(&folder).expect("made");
+        if let Some(mebibytes) = mebibytes {
+            let size = std::ffi::CString::new(format!("size={mebibytes}m")).expect("has no zero byte");
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("tmpfs", &folder, "tmpfs", flags, size.as_c_str()).expect("mounted");
+        }
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).expect("closed");
         if rustix::process::geteuid().is_root() {
             let given = Command::new("chown").arg("postgres").arg(&folder).status().expect("runs");
@@ -35,7 +50,8 @@ impl Database {
         database
     }
 
-    fn folder(&self) -> PathBuf {
+    /// Where all of it is.
+    pub fn folder(&self) -> PathBuf {
         self.guard.dir().join("pg")
     }
 
@@ -50,6 +66,13 @@ impl Database {
         let options = format!("-c listen_addresses= -c unix_socket_directories={} -c max_connections=100", folder.display());
         let log = folder.join("log").display().to_string();
         self.program("pg_ctl", &["start", "-w", "-t", "60", "-l", &log, "-o", &options]);
+    }
+
+    /// Starts it, where it has ended by itself.
+    pub fn ensure_started(&self) {
+        if UnixStream::connect(self.folder().join(".s.PGSQL.5432")).is_err() {
+            self.start();
+        }
     }
 
     /// Stops it at once, as a crash would: what was committed is in its log, and nowhere else.

@@ -2,8 +2,8 @@
 """Trains a small neural network on scikit-learn's bundled handwritten digits (1,797 images of 8 x 8 pixels).
 
 Input:  nothing from outside; the images come with scikit-learn.
-Output: model.npz and metrics.json in the directory that $AZ_BATCHAI_OUTPUT_MODEL names (or --output), one line for
-        each epoch on standard output.
+Output: model.npz and metrics.json in the directory that $AZ_BATCHAI_OUTPUT_MODEL names (or --output), and metrics.jsonl,
+        which grows by a line with each epoch; one line for each epoch on standard output.
 
 The network has one hidden layer and is trained by plain mini-batch gradient descent with momentum, written out in
 numpy. Every training image is also shown moved by one pixel up, down, left and right. A fifth of the images is held
@@ -105,6 +105,7 @@ def main():
     print(f"{len(train)} images to train on, {len(test)} held out", flush=True)
     generator = np.random.default_rng(options.seed)
     network = Network(generator, options.hidden)
+    course = (output / "metrics.jsonl").open("w")
     for epoch in range(1, options.epochs + 1):
         order = generator.permutation(len(train))
         rate = options.rate * 0.5 * (1.0 + np.cos(np.pi * (epoch - 1) / options.epochs))
@@ -113,8 +114,11 @@ def main():
             for batch in np.array_split(order, max(1, len(order) // options.batch))
         ]
         accuracy = network.accuracy(test, test_labels)
+        course.write(json.dumps({"epoch": epoch, "loss": float(np.mean(losses)), "accuracy": accuracy, "rate": rate}) + "\n")
+        course.flush()
         print(f"epoch {epoch:2d}/{options.epochs}  loss {np.mean(losses):.4f}  accuracy {accuracy:.4f}", flush=True)
 
+    course.close()
     np.savez(output / "model.npz", **network.parameters)
     metrics = {
         "accuracy": network.accuracy(test, test_labels),

@@ -1,6 +1,9 @@
 // What people do with the page, by clicks, in a real Chromium against a real server with real nodes. Pictures are kept in target/page-shots.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { transformSync } from "esbuild";
 import { accessible, api, fits, go, shot, signIn, startWorld, until } from "./world.mjs";
 
 let world;
@@ -244,14 +247,37 @@ test("a long log is found in, read from its start, and does not move while it is
   await state("failed").waitFor({ timeout: 60_000 });
 });
 
-test("what a job uses is drawn while it runs, as far as its node tells it", async () => {
+test("numbers of a file are read as far as they are numbers, and many as few", async () => {
+  const { code } = transformSync(readFileSync(join(import.meta.dirname, "../src/parts/curve-file.ts"), "utf8"), { loader: "ts" });
+  const { curves, hasCurves, POINTS } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
+  assert.deepEqual(["metrics.jsonl", "metrics.csv", "metrics.json", "my-metrics.csv"].map(hasCurves), [true, true, false, false]);
+  const grows = '{"epoch":1,"loss":2}\n{"epoch":2,"loss":1,"note":"x","nan":null}\nnull\n[1]\n{"epoch":3,"loss":0}';
+  const loss = { name: "loss", along: "epoch", points: [[1, 2], [2, 1]], least: 1, most: 2, last: 1, count: 2 };
+  assert.deepEqual(curves("metrics.jsonl", grows, false), [loss], "the last line may not be whole yet");
+  assert.equal(curves("metrics.jsonl", grows, true)[0].last, 0);
+  const columns = curves("metrics.csv", 'a,"b"\r\n1,2\r\n,5\r\nx,3\r\n', true).map(({ name, along, points }) => [name, along, points]);
+  assert.deepEqual(columns, [["a", "line", [[0, 1]]], ["b", "line", [[0, 2], [1, 5], [2, 3]]]]);
+  const many = Array.from({ length: 50_000 }, (_, n) => `{"step":${n},"v":${n === 33_333 ? 99 : Math.sin(n)}}\n`).join("");
+  const [curve] = curves("metrics.jsonl", many, true);
+  assert.ok(curve.points.length <= POINTS && curve.points.some(([x, y]) => x === 33_333 && y === 99), "what stands out is kept");
+  assert.deepEqual([curve.count, curve.most], [50_000, 99]);
+});
+
+test("what a job uses is drawn while it runs, as far as its node tells it, and what it writes about itself", async () => {
   const { call, workspace } = api(world);
   await call("PUT", `${workspace("lab", "vision")}/experiments/digits/jobs/busy`, {
     properties: {
       cluster: { id: `${workspace("lab", "vision")}/clusters/pair` },
       nodeCount: 1,
       stdOutErrPathPrefix: "$AZ_BATCHAI_MOUNT_ROOT/shared",
-      customToolkitSettings: { commandLine: "timeout 25 sh -c 'while :; do :; done'; true" },
+      outputDirectories: [{ id: "OUT", pathPrefix: "$AZ_BATCHAI_MOUNT_ROOT/shared" }],
+      customToolkitSettings: {
+        commandLine: [
+          `for n in $(seq 60); do echo "{\\"step\\": $n, \\"loss\\": $((100 - n))}"; done > $AZ_BATCHAI_OUTPUT_OUT/metrics.jsonl`,
+          "timeout 25 sh -c 'while :; do :; done'",
+          "true",
+        ].join("; "),
+      },
     },
   });
   await go(page, "/ui/g/lab/w/vision/e/digits/j/busy?tab=use");
@@ -264,6 +290,10 @@ test("what a job uses is drawn while it runs, as far as its node tells it", asyn
   assert.ok(mean > 0.1 && most >= mean && most < 3, `${mean} ${most}`);
   assert.match(await cell("Memory").textContent(), /iB, most .*iB$/);
   assert.equal(await page.locator("figure", { hasText: "GPU" }).count(), 0, "it has none");
+  await figure("loss").waitFor();
+  assert.match(await figure("loss").locator("path").getAttribute("d"), /^M0.0 0.0L.*L1000.0 100.0$/);
+  const loss = page.getByRole("table", { name: "What metrics.jsonl in OUT tells" }).locator("tbody tr");
+  assert.deepEqual(await loss.locator("th, td").allTextContents(), ["loss", "40", "40", "99", "60"]);
   for (const colorScheme of ["dark", "light"]) {
     await page.emulateMedia({ colorScheme });
     await accessible(page, `what a job used, in ${colorScheme}`);

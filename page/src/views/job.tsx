@@ -1,4 +1,5 @@
-// One job: the sentence that says how it is, and behind tabs its log, its attempts, what it used, its files and its definition.
+// One job: the sentence that says how it is, and behind tabs its log, its attempts, what it used and wrote
+// about itself, its files and its definition.
 import { useLocation, useRoute } from "preact-iso";
 import { useEffect, useRef } from "preact/hooks";
 import { type Page, ask, fileLink, read, workspace as pathOf } from "../api";
@@ -13,6 +14,7 @@ import { clusterName, isOver, jobState } from "../parts/jobs";
 import { Log } from "../parts/log";
 import { Use } from "../parts/use";
 import { Waits } from "../parts/why";
+import { Written } from "../parts/written";
 import { at } from "../paths";
 import type { Attempt, Job, OutputFile } from "../types";
 
@@ -120,7 +122,12 @@ function Shape({ job, etag, attempts, path, g, w, e }: Loaded & { path: string; 
       <Panel of={tab}>
         {tab === "log" && <Logs job={job} path={path} chosen={query["file"]} choose={(name) => choose("file", name)} />}
         {tab === "time" && <Attempts of={attempts} job={job} />}
-        {tab === "use" && <Use job={job} attempts={attempts} chosen={query["attempt"]} choose={(number) => choose("attempt", number)} />}
+        {tab === "use" && (
+          <>
+            <Use job={job} attempts={attempts} chosen={query["attempt"]} choose={(number) => choose("attempt", number)} />
+            <Written job={job} />
+          </>
+        )}
         {tab === "files" && <Files job={job} />}
         {tab === "events" && <Events of={own} />}
         {tab === "def" && <Json of={job} />}

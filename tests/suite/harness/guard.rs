@@ -20,7 +20,7 @@ ours() {
     for entry in /proc/[0-9]*; do
         pid=${entry#/proc/}
         [ "$pid" != $$ ] || continue
-        if tr '\0' '\n' <"$entry/cmdline" 2>/dev/null | grep -qF "$dir/" || [[ $(readlink "$entry/cwd" 2>/dev/null) == "$dir"* ]]; then
+        if tr '\0' '\n' 2>/dev/null <"$entry/cmdline" | grep -qF "$dir/" || [[ $(readlink "$entry/cwd" 2>/dev/null) == "$dir"* ]]; then
             echo "$pid"
         fi
     done

@@ -1,4 +1,4 @@
-// What a view shows, read once and again when something changed below the paths that it names: never by a clock.
+// What a view shows, read once and again when something changed below the paths that it names; by a clock only where no change tells of it.
 import { type Signal, signal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { Refused } from "./api";
@@ -98,4 +98,13 @@ export function useLoad<T>(key: string, paths: string[], load: (signal: AbortSig
     known.current = version;
   }, [loading, version]);
   return { state: loading.state, again: loading.soon };
+}
+
+/** Reads again every so many milliseconds, for what no change tells of; `null` ends it. */
+export function useAgain({ again }: Loading<unknown>, period: number | null): void {
+  useEffect(() => {
+    if (period === null) return;
+    const timer = setInterval(again, period);
+    return () => clearInterval(timer);
+  }, [again, period]);
 }

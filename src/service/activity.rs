@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Service;
+use super::background::prune;
 use crate::auth::Caller;
 use crate::clock::Timestamp;
 use crate::domain::activity::{Activity, Recorded, Window};
@@ -145,16 +146,7 @@ impl Service {
     async fn prune_record(&self) {
         loop {
             let before = self.now() - self.inner.limits.record_for;
-            loop {
-                match self.inner.store.prune_activities(before).await {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => {
-                        tracing::debug!(%error, "the record of requests was not pruned");
-                        break;
-                    }
-                }
-            }
+            prune("the record of requests", || self.inner.store.prune_activities(before)).await;
             tokio::time::sleep(PRUNE).await;
         }
     }

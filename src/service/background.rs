@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Service;
-use crate::store::{Heard, Listener, machine};
+use crate::store::{Heard, Listener, StoreError, machine};
 use crate::task::Tasks;
 use crate::wake::Topic;
 
@@ -17,6 +17,20 @@ const GATHER: Duration = Duration::from_millis(10);
 
 /// Pause after the connection for hints was lost.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// Has `some` remove rows of what is too old, until it answers that no more are left. What fails is left for the next time.
+pub(super) async fn prune<F: Future<Output = Result<bool, StoreError>>>(what: &'static str, some: impl Fn() -> F) {
+    loop {
+        match some().await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::debug!(%error, what, "what is too old was not removed");
+                return;
+            }
+        }
+    }
+}
 
 impl Service {
     /// Starts what the use cases need in the background: committing jobs, and telling waiting agents and other servers of changes.

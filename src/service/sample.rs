@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::Service;
+use super::background::prune;
 use crate::clock::Timestamp;
 use crate::domain::cluster::Cluster;
 use crate::domain::job::Job;
@@ -158,16 +159,7 @@ impl Service {
     /// Removes samples that are older than they are kept.
     pub async fn prune_samples(&self) {
         let before = self.now() - self.inner.limits.samples_for;
-        loop {
-            match self.inner.store.prune_samples(before).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::debug!(%error, "old samples were not removed");
-                    return;
-                }
-            }
-        }
+        prune("what nodes used", || self.inner.store.prune_samples(before)).await;
     }
 }
 

@@ -1,8 +1,7 @@
 // What a job used over time: for each measure that its nodes tell, a small plot a rank with the same axes; below it a table with the same facts.
-import { useEffect } from "preact/hooks";
 import { read } from "../api";
 import { bytes, clock } from "../format";
-import { useLoad } from "../load";
+import { useAgain, useLoad } from "../load";
 import type { Attempt, Job, Measure, Samples, Use as Ranks } from "../types";
 import { Empty, Shown } from "./basics";
 import { isOver } from "./jobs";
@@ -45,11 +44,7 @@ export function Use({ job, attempts, chosen, choose }: {
     () => read<Samples>(`${job.id}/samples`, { attempt: chosen }),
     job.properties.executionState,
   );
-  useEffect(() => {
-    if (isDone) return;
-    const timer = setInterval(() => samples.again(), AGAIN);
-    return () => clearInterval(timer);
-  }, [samples.again, isDone]);
+  useAgain(samples, isDone ? null : AGAIN);
   return (
     <>
       {attempts.length > 1 && (

@@ -1,8 +1,7 @@
 // The numbers that a job wrote about itself, as curves: of each output directory the files that `hasCurves` knows.
-import { useEffect } from "preact/hooks";
 import { type Page, ask, fileLink } from "../api";
 import { plural } from "../format";
-import { useLoad } from "../load";
+import { useAgain, useLoad } from "../load";
 import type { Job, OutputFile } from "../types";
 import { Shown } from "./basics";
 import { type Curve, curves, hasCurves } from "./curve-file";
@@ -51,11 +50,7 @@ async function load(job: Job, signal: AbortSignal): Promise<Written[]> {
 export function Written({ job }: { job: Job }) {
   const isDone = isOver(job);
   const written = useLoad(`${job.id} metrics`, [], (signal) => load(job, signal), job.properties.executionState);
-  useEffect(() => {
-    if (isDone) return;
-    const timer = setInterval(() => written.again(), AGAIN);
-    return () => clearInterval(timer);
-  }, [written.again, isDone]);
+  useAgain(written, isDone ? null : AGAIN);
   return (
     <Shown of={written} lines={4}>
       {(files) =>

@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { type Page, ask, fileLink, read, workspace as pathOf } from "../api";
 import { bytes, clock, plural } from "../format";
 import { changes } from "../live";
-import { useLoad } from "../load";
+import { useAgain, useLoad } from "../load";
 import { Age, Copy, Empty, Facts, Json, Panel, Shown, State, Tabs, Time, say, sign, useTitle } from "../parts/basics";
 import { askDelete, askTerminate } from "../parts/actions";
 import { Attempts } from "../parts/attempts";
@@ -215,12 +215,8 @@ function Logs({ job, path, chosen, choose }: { job: Job; path: string; chosen: s
     return page.body.value.filter((file) => file.fileType === "file");
   }, job.properties.executionState);
   const waits = !isDone && job.properties.executionState !== "Queued" && files.state.value.data?.length === 0;
-  useEffect(() => {
-    // No change tells of the first output.
-    if (!waits) return;
-    const timer = setInterval(() => files.again(), 1_000);
-    return () => clearInterval(timer);
-  }, [waits]);
+  // No change tells of the first output.
+  useAgain(files, waits ? 1_000 : null);
   return (
     <Shown of={files} lines={10}>
       {(list) => {
